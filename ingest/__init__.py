@@ -1,0 +1,1 @@
+"""The edge: takes webhooks and send records, verifies, stamps, forwards to Kafka. Never decides."""

@@ -1,0 +1,1 @@
+"""The joiner: joins sends with statuses and receipts, exactly once."""

@@ -1,0 +1,1 @@
+"""What Vonage sends and answers: a parser per API, a detector, errors, signatures."""

@@ -1,0 +1,1 @@
+"""sendtrace: what became of every message sent through Vonage."""

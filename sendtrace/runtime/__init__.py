@@ -1,0 +1,1 @@
+"""What every process shares: settings, Kafka clients, topics, the consume loop, the service."""

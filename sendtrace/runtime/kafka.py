@@ -1,0 +1,157 @@
+"""Kafka clients with every default chosen on purpose, and the ports that fakes implement.
+
+The ports are the part of aiokafka that sendtrace uses, with its names: the real clients satisfy
+them as they are, and ``tests/fakes/log.py`` passes the same contract tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+
+from schemas import topics
+from sendtrace.runtime.settings import Settings
+
+# The broker's own limit of one batch is 1 MiB by default; a batch of ours stays below it.
+BATCH_LIMIT_BYTES = 900_000
+# A stop that waits for a broker that is away would hang for ever (AIOKAFKA row 17).
+STOP_TIMEOUT_SECONDS = 10.0
+
+Partition = TopicPartition
+Record = ConsumerRecord
+
+
+class Batch(Protocol):
+    """One batch under construction; ``append`` answers None when it is full."""
+
+    def append(
+        self, *, timestamp: int | None, key: bytes | None, value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = ...,
+    ) -> object | None: ...  # fmt: skip
+
+    def record_count(self) -> int: ...
+
+    def size(self) -> int: ...
+
+
+class Producer(Protocol):
+    """The part of AIOKafkaProducer in use."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def create_batch(self) -> Batch: ...
+    async def send_batch(
+        self, batch: Batch, topic: str, *, partition: int
+    ) -> asyncio.Future[Any]: ...
+    async def begin_transaction(self) -> None: ...
+    async def commit_transaction(self) -> None: ...
+    async def abort_transaction(self) -> None: ...
+    async def send_offsets_to_transaction(
+        self, offsets: Mapping[TopicPartition, int], group_id: str
+    ) -> None: ...
+
+
+class Consumer(Protocol):
+    """The part of AIOKafkaConsumer in use."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def subscribe(
+        self, topics: Sequence[str], *, listener: ConsumerRebalanceListener | None = ...
+    ) -> None: ...
+    def assign(self, partitions: Sequence[TopicPartition]) -> None: ...
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = ..., max_records: int | None = ...
+    ) -> dict[TopicPartition, list[ConsumerRecord]]: ...
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    def pause(self, *partitions: TopicPartition) -> None: ...
+    def resume(self, *partitions: TopicPartition) -> None: ...
+    async def position(self, partition: TopicPartition) -> int: ...
+    async def end_offsets(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]: ...
+    async def beginning_offsets(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]: ...
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+
+
+class Clients(Protocol):
+    """Makes clients: real ones here, in-memory ones in the tests."""
+
+    def producer(self, *, transactional_id: str | None = None) -> Producer: ...
+    def group_consumer(self, group: str, instance_id: str | None) -> Consumer: ...
+    def reader(self) -> Consumer: ...
+
+
+class KafkaClients:
+    """Clients of the cluster that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def producer(self, *, transactional_id: str | None = None) -> Producer:
+        """Idempotent, acks=all. With an id also transactional; ``start`` does InitProducerId."""
+        return AIOKafkaProducer(  # type: ignore[no-any-return]  # aiokafka is untyped
+            bootstrap_servers=self._settings.kafka_bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=self._settings.transaction_timeout_ms,
+            max_batch_size=BATCH_LIMIT_BYTES,
+            max_request_size=BATCH_LIMIT_BYTES + 100_000,
+            # Group commit forms the batches: nothing is won by waiting here.
+            linger_ms=0,
+            # Shorter than the default 40 s: a dead connection is noticed and retried.
+            request_timeout_ms=10_000,
+            retry_backoff_ms=50,
+        )
+
+    def group_consumer(self, group: str, instance_id: str | None) -> Consumer:
+        """A member of a group. Positions come from us (seek), never from the group's offsets."""
+        return self._consumer(
+            group_id=group,
+            group_instance_id=instance_id,
+            session_timeout_ms=self._settings.session_timeout_ms,
+            rebalance_timeout_ms=30_000,
+            heartbeat_interval_ms=self._settings.session_timeout_ms // 5,
+        )
+
+    def reader(self) -> Consumer:
+        """A consumer without a group: partitions are assigned by hand."""
+        return self._consumer(group_id=None)
+
+    def _consumer(self, **options: object) -> Consumer:
+        return AIOKafkaConsumer(  # type: ignore[no-any-return]  # aiokafka is untyped
+            bootstrap_servers=self._settings.kafka_bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            # Only where no position exists; then everything is still to be read. Never `latest`.
+            auto_offset_reset="earliest",
+            # 4 MB fetches with 20,000 records a poll kept the core busy in BENCH-NOTES.
+            fetch_max_bytes=16 * 1_048_576,
+            max_partition_fetch_bytes=4 * 1_048_576,
+            fetch_max_wait_ms=200,
+            request_timeout_ms=20_000,
+            retry_backoff_ms=100,
+            **options,
+        )
+
+
+async def stop_quietly(client: Producer | Consumer) -> None:
+    """Stop a client within a bound: with the broker away, stop() would wait for ever."""
+    try:
+        await asyncio.wait_for(client.stop(), STOP_TIMEOUT_SECONDS)
+    except TimeoutError:
+        # The process ends or replaces the client next; the broker forgets it by time-out.
+        return
+
+
+def partitions_of(settings: Settings, name: str) -> list[TopicPartition]:
+    """Every partition of a topic of ours."""
+    assert name in topics.BY_NAME
+    return [TopicPartition(settings.topic(name), p) for p in range(settings.partitions)]

@@ -1,0 +1,118 @@
+"""Settings: environment variables ``SENDTRACE_*`` into one frozen struct, by a pure function.
+
+A variable that no setting has stops the start and names its nearest match.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+PREFIX = "SENDTRACE_"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or has no usable value. The message says what to do (exit code 3)."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings. Each default's reason stands above it; units are in the names."""
+
+    # The local stack's addresses, so that `sendtrace edge` works beside `sendtrace up`.
+    kafka_bootstrap: str = "127.0.0.1:19092"
+    postgres_dsn: str = "postgresql://sendtrace@127.0.0.1:15432/sendtrace"
+    # Two systems on one cluster must be able to live side by side.
+    topic_prefix: str = "sendtrace."
+    # Twelve divides well among 1, 2, 3, 4, 6 and 12 joiners. For life: see schemas/topics.py.
+    partitions: int = 12
+    # 0 asks for 3, or for the number of brokers when there are fewer (a warning says so).
+    replication_factor: int = 0
+    # State of the joiner, and of the local stack. Out of git.
+    data_dir: str = ".sendtrace"
+    # Loopback until webhooks are verified: nobody else may forge one.
+    bind_address: str = "127.0.0.1"
+    # Added to every port, so that two stacks fit on one machine.
+    port_base: int = 0
+    edge_port: int = 8080
+    edge_internal_port: int = 8081
+    joiner_port: int = 8083
+    exporter_port: int = 8084
+    loader_port: int = 8085
+    # Vonage gives up after 15 s: an answer within 3 leaves room for slow networks.
+    edge_budget_seconds: float = 3.0
+    # The longest SMS webhook is some kilobytes; 1 MiB is far above anything real.
+    edge_body_limit_bytes: int = 1_048_576
+    # Bound of the memory that waits for Kafka's acknowledgement.
+    edge_in_flight_limit_bytes: int = 64 * 1_048_576
+    # Time for a load balancer to see that readiness is off before connections are refused.
+    edge_drain_seconds: float = 2.0
+    # A group commit waits at most this long for company.
+    edge_linger_ms: float = 2.0
+    # 200 ms costs nothing measurable over longer ones (BENCH), and output is fresh.
+    transaction_interval_ms: int = 200
+    # Bound of one transaction: well below the topics' max.message.bytes per batch, many batches.
+    transaction_limit_records: int = 20_000
+    # A frozen owner's open transaction blocks read_committed readers this long.
+    transaction_timeout_ms: int = 15_000
+    # Bounds takeover by another joiner after a node is lost.
+    session_timeout_ms: int = 15_000
+    # Lifecycles kept decoded in memory per task; the rest is in RocksDB.
+    lifecycle_cache_size: int = 50_000
+    # Label sets a partition admits before the rest counts as `other`.
+    label_set_limit: int = 10_000
+    # The loader writes when either is reached.
+    loader_batch_records: int = 10_000
+    loader_interval_ms: int = 200
+    # Currency of receipts, which carry none (FACTS: accounts are billed in EUR).
+    default_currency: str = "EUR"
+    # A share of quarantined records above this stops a processor: a bad deploy must not drain.
+    quarantine_ratio_limit: float = 0.5
+    log_level: str = "warning"
+
+    def port(self, name: str) -> int:
+        """The port of ``edge``, ``edge_internal``, ``joiner``, ``exporter`` or ``loader``."""
+        port: int = getattr(self, f"{name}_port")
+        return port + self.port_base if port else 0
+
+    def topic(self, name: str) -> str:
+        return self.topic_prefix + name
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.data_dir) / "state"
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """Read the settings. Raises SettingsError with a sentence that says what to mend."""
+    known = {PREFIX + field.upper(): field for field in Settings.__struct_fields__}
+    given: dict[str, str] = {}
+    for name, value in environment.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{name} is not a setting{hint} (`sendtrace config` lists all)")
+        given[known[name]] = value
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{_setting_in(str(error))}: {error}") from error
+
+
+def _setting_in(message: str) -> str:
+    """``... - at `$.partitions``` to SENDTRACE_PARTITIONS."""
+    _, _, path = message.partition("`$.")
+    return PREFIX + path.rstrip("`").upper() if path else "settings"
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The inverse: what a child process must be given to have the same settings."""
+    return {
+        PREFIX + name.upper(): str(value)
+        for name, value in msgspec.structs.asdict(settings).items()
+    }

@@ -1,0 +1,1 @@
+"""The ends: the exporter (Prometheus) and the loader (PostgreSQL)."""
