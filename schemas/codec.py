@@ -84,7 +84,7 @@ def arrival(headers: Sequence[tuple[str, bytes]], fallback_at_us: int) -> Arriva
         if key == "ce_time":
             try:
                 at_us = parse_iso_us(value.decode("ascii"))
-            except ValueError:
+            except (ValueError, TypeError):  # TypeError: a time without a zone
                 at_us = fallback_at_us
         elif key == "ce_source" and value.startswith(b"//"):
             account = value[2:].partition(b"/")[0].decode("latin-1") or None

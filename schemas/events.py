@@ -84,6 +84,7 @@ class Send(Struct, frozen=True, omit_defaults=True, kw_only=True):
     answered_at_us: int | None = None
     ttl_ms: int | None = None
     receipt_expected: bool = True
+    refused: bool = False  # Vonage said no: an SMS API status other than 0, an HTTP status >= 400
 
 
 class Event(Struct, frozen=True):

@@ -37,6 +37,8 @@ COMPACTED = {
 def _kept(days: int) -> dict[str, str]:
     """Settings of an input topic. LogAppendTime: deadlines need the broker's clock."""
     return {
+        # The edge takes bodies of up to 1 MiB; headers come on top.
+        "max.message.bytes": str(2 * 1024 * 1024),
         "cleanup.policy": "delete",
         "retention.ms": str(days * DAY_MS),
         "message.timestamp.type": "LogAppendTime",

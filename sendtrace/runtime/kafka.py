@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 from schemas import topics
 from sendtrace.runtime.settings import Settings
@@ -78,6 +79,7 @@ class Consumer(Protocol):
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]: ...
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+    def highwater(self, partition: TopicPartition) -> int | None: ...
 
 
 class Clients(Protocol):
@@ -116,6 +118,9 @@ class KafkaClients:
         return self._consumer(
             group_id=group,
             group_instance_id=instance_id,
+            # Gives partition p of all topics to one member; the default would split them, and
+            # more than one assignor sends several JoinGroups (AIOKAFKA 8, 22).
+            partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=self._settings.session_timeout_ms,
             rebalance_timeout_ms=30_000,
             heartbeat_interval_ms=self._settings.session_timeout_ms // 5,
@@ -135,7 +140,8 @@ class KafkaClients:
             # 4 MB fetches with 20,000 records a poll kept the core busy in BENCH-NOTES.
             fetch_max_bytes=16 * 1_048_576,
             max_partition_fetch_bytes=4 * 1_048_576,
-            fetch_max_wait_ms=200,
+            # Data ends the wait at once; idle, two fetches a second cost nothing.
+            fetch_max_wait_ms=500,
             request_timeout_ms=20_000,
             retry_backoff_ms=100,
             **options,

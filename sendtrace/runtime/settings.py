@@ -60,8 +60,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     transaction_timeout_ms: int = 15_000
     # Bounds takeover by another joiner after a node is lost.
     session_timeout_ms: int = 15_000
-    # Lifecycles kept decoded in memory per task; the rest is in RocksDB.
-    lifecycle_cache_size: int = 50_000
+    # Lifecycles kept decoded in memory per task (some 2 KB each); the rest is in RocksDB.
+    lifecycle_cache_size: int = 4_000
     # Label sets a partition admits before the rest counts as `other`.
     label_set_limit: int = 10_000
     # The loader writes when either is reached.

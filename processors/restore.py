@@ -1,0 +1,110 @@
+"""Brings a store up to the end of its changelog: the task's own partition of two topics.
+
+Runs after InitProducerId, so no transaction of an earlier owner is open: the end that a
+read_committed consumer is told is the end of all there will be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from processors.store import Entry, Meta, Store
+from schemas.topics import LIFECYCLES, TOTALS
+from sendtrace.runtime.kafka import Clients, Consumer, Partition, stop_quietly
+from sendtrace.runtime.loop import StartOver
+
+READ_TIMEOUT_SECONDS = 30.0
+
+
+class PositionLost(Exception):
+    """Records that were to be read are gone (exit code 5): the message says which."""
+
+
+@asynccontextmanager
+async def open_reader(clients: Clients) -> AsyncIterator[Consumer]:
+    reader = clients.reader()
+    try:
+        await asyncio.wait_for(reader.start(), READ_TIMEOUT_SECONDS)
+        yield reader
+    finally:
+        await stop_quietly(reader)
+
+
+async def positions_within_log(
+    reader: Consumer, known: Mapping[Partition, int | None]
+) -> dict[Partition, int]:
+    """A known position as it is; none yet: the log's beginning. Raises PositionLost.
+
+    A position outside the log is never reset in silence: records would be lost or doubled.
+    """
+    begins = await reader.beginning_offsets(list(known))
+    ends = await reader.end_offsets(list(known))
+    result = {}
+    for tp, position in known.items():
+        if position is not None and not begins[tp] <= position <= ends[tp]:
+            raise PositionLost(
+                f"{tp.topic}-{tp.partition} holds offsets {begins[tp]} to {ends[tp]}, but the next "
+                f"to read is {position}: records were deleted unread, or the topic was made anew"
+            )
+        result[tp] = begins[tp] if position is None else position
+    return result
+
+
+async def read_changelog(
+    reader: Consumer,
+    store: Store,
+    names: Mapping[Partition, str],
+    cluster: str,
+    now_ms: Callable[[], int],
+) -> None:
+    """Read what the store has not seen yet. Afterwards it equals the topics' end."""
+    ends = await reader.end_offsets(list(names))
+    following = {tp: store.meta.next.get(name, 0) for tp, name in names.items()}
+    if any(following[tp] > ends[tp] for tp in names):
+        # The topic is not the one that the store followed.
+        store.reset()
+        following = dict.fromkeys(names, 0)
+    await _read(reader, store, names, following, ends, cluster, now_ms)
+
+
+async def _read(
+    reader: Consumer,
+    store: Store,
+    names: Mapping[Partition, str],
+    following: dict[Partition, int],
+    ends: Mapping[Partition, int],
+    cluster: str,
+    now_ms: Callable[[], int],
+) -> None:
+    reader.assign(list(names))
+    for tp, offset in following.items():
+        reader.seek(tp, offset)
+    behind = {tp for tp in names if following[tp] < ends[tp]}
+    deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_SECONDS
+    while behind:
+        batches = await reader.getmany(*behind, timeout_ms=100, max_records=20_000)
+        entries: dict[str, list[Entry]] = {LIFECYCLES: [], TOTALS: []}
+        for tp, records in batches.items():
+            entries[names[tp]] += [(record.key, record.value) for record in records]
+        for tp in behind:
+            # The position counts control records too; last offset + 1 would never reach the end.
+            following[tp] = await reader.position(tp)
+        progressed = {tp for tp in behind if following[tp] >= ends[tp]}
+        if batches or progressed:
+            deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_SECONDS
+        elif asyncio.get_running_loop().time() > deadline:
+            raise StartOver(f"reading the changelog made no progress for {READ_TIMEOUT_SECONDS} s")
+        behind -= progressed
+        store.write(
+            entries[LIFECYCLES],
+            entries[TOTALS],
+            Meta(
+                cluster=cluster,
+                next={name: following[tp] for tp, name in names.items()},
+                caught_up_at_ms=store.meta.caught_up_at_ms,
+            ),
+        )
+    meta = store.meta
+    store.write([], [], Meta(cluster=cluster, next=meta.next, caught_up_at_ms=now_ms()))

@@ -1,0 +1,134 @@
+"""The joiner's state on disk: one RocksDB per task, a copy of what is committed in Kafka.
+
+It is written only after the commit, in one WriteBatch with the changelog positions, so it is never
+ahead of Kafka, and a restart reads only what it missed. Whatever is wrong with it, it is dropped
+and rebuilt from the topics.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+from rocksdict import (
+    AccessType,
+    DBCompressionType,
+    Options,
+    Rdict,
+    WriteBatch,
+)
+
+FORMAT = 1
+_META = b"m"
+_LIFECYCLE = b"l"
+_TOTALS = b"t"
+
+
+class Meta(Struct):
+    """How far the store follows the changelog, and when it last equalled its end."""
+
+    v: int = FORMAT
+    cluster: str = ""
+    next: dict[str, int] = msgspec.field(default_factory=dict)
+    caught_up_at_ms: int = 0
+
+
+_encode_meta = msgspec.json.Encoder().encode
+_decode_meta = msgspec.json.Decoder(Meta).decode
+
+Entry = tuple[bytes, bytes | None]  # None removes the key
+
+
+class Store(Protocol):
+    """What a task needs of its state. Writes are atomic."""
+
+    meta: Meta
+
+    def lifecycle(self, message_id: str) -> bytes | None: ...
+    def totals(self) -> Iterator[tuple[bytes, bytes]]: ...
+    def write(self, lifecycles: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None: ...
+    def reset(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class RocksStore:
+    """A store in a directory of its own. One process at a time (RocksDB holds a lock)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db = self._open()
+        self.meta = self._read_meta()
+
+    def lifecycle(self, message_id: str) -> bytes | None:
+        value: bytes | None = self._db.get(_LIFECYCLE + message_id.encode())
+        return value
+
+    def totals(self) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._db.items(from_key=_TOTALS):
+            assert isinstance(key, bytes)
+            if not key.startswith(_TOTALS):
+                return
+            yield key[1:], value
+
+    def write(self, lifecycles: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for prefix, entries in ((_LIFECYCLE, lifecycles), (_TOTALS, totals)):
+            for key, value in entries:
+                if value is None:
+                    batch.delete(prefix + key)
+                else:
+                    batch.put(prefix + key, value)
+        batch.put(_META, _encode_meta(meta))
+        self._db.write(batch)
+        self.meta = meta
+
+    def reset(self) -> None:
+        """Drop everything. What is in Kafka is read anew."""
+        self._db.close()
+        shutil.rmtree(self._path)
+        self._db = self._open()
+        self.meta = Meta()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _open(self) -> Rdict:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return Rdict(str(self._path), _options(), access_type=AccessType.read_write())
+        except Exception as error:
+            # rocksdict raises bare Exception for everything. Only damage is mended by dropping:
+            # a held lock or a full disk must not lose the state.
+            if not str(error).startswith("Corruption"):
+                raise
+            shutil.rmtree(self._path)
+            return Rdict(str(self._path), _options(), access_type=AccessType.read_write())
+
+    def _read_meta(self) -> Meta:
+        raw = self._db.get(_META)
+        if raw is None:
+            return Meta()
+        try:
+            meta = _decode_meta(raw)
+        except msgspec.DecodeError:
+            meta = Meta(v=-1)
+        if meta.v != FORMAT:
+            self.reset()
+            return Meta()
+        return meta
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_compression_type(DBCompressionType.lz4())
+    # Twelve stores share a process: small write buffers, or they alone take a gigabyte.
+    options.set_write_buffer_size(8 * 1_048_576)
+    options.set_max_write_buffer_number(2)
+    options.set_keep_log_file_num(2)
+    options.set_max_open_files(64)
+    return options

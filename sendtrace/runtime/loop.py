@@ -1,0 +1,346 @@
+"""The one consume loop: poll, feed, commit, rebalance, shutdown live here and nowhere else.
+
+It drives tasks. A task owns a set of partitions that are read and committed together; it knows
+what a commit is (a Kafka transaction in processors/transaction.py, a database transaction in
+sinks/postgres.py). The loop knows when: as soon as the oldest fed record has waited for the
+interval, or the bound of records is reached; never when there is nothing to commit.
+
+Positions are the tasks' own. The group's offsets are never read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from sendtrace.runtime.kafka import Consumer, Partition, Record
+from sendtrace.runtime.service import Health
+
+# How long getmany may wait when nothing is pending: two wake-ups a second cost nothing.
+IDLE_POLL_MS = 500
+POLL_LIMIT_RECORDS = 20_000
+# Failing to recover for longer than this is not a hiccup: crash, and be restarted from outside.
+RECOVERY_LIMIT_SECONDS = 60.0
+RECOVERY_BACKOFF_SECONDS = 0.2
+
+
+class StartOver(Exception):
+    """What was fed and not committed is dropped; ``recover`` and seek before going on."""
+
+
+class Fenced(StartOver):
+    """Another owner took over, or our transaction timed out: confirm membership first."""
+
+
+class Task(Protocol):
+    """What the loop drives: a set of partitions read and committed together."""
+
+    async def recover(self) -> Mapping[Partition, int]:
+        """Drop what is uncommitted, restore, answer the next offset of each partition."""
+        ...
+
+    def feed(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Take records in, without I/O."""
+        ...
+
+    def pending(self) -> int:
+        """How many records were fed since the last commit."""
+        ...
+
+    async def commit(self) -> None:
+        """Make everything fed so far durable. Raises StartOver when that failed."""
+        ...
+
+    async def close(self) -> None:
+        """Drop what is uncommitted and free everything."""
+        ...
+
+
+class LoopMetrics:
+    """What every consuming process tells about its loop."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.records = Counter("sendtrace_loop_records", "Records read", registry=registry)
+        self.commits = Counter("sendtrace_loop_commits", "Commits that held", registry=registry)
+        self.recoveries = Counter(
+            "sendtrace_loop_recoveries", "Times a task was restored", registry=registry
+        )
+        self.rebalances = Counter(
+            "sendtrace_loop_rebalances", "Assignments received", registry=registry
+        )
+        self.lag = Gauge("sendtrace_loop_lag_records", "Records not yet read", registry=registry)
+        self.commit_seconds = Counter(
+            "sendtrace_loop_commit_seconds", "Time spent in commits", registry=registry
+        )
+
+
+class _Running:
+    """A task with its partitions, and whether it may be fed."""
+
+    def __init__(self, task: Task, partitions: frozenset[Partition]) -> None:
+        self.task = task
+        self.partitions = partitions
+        self.next: dict[Partition, int] = {}
+        self.recovery: asyncio.Task[Mapping[Partition, int]] | None = None
+        self.failing_since: float | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.recovery is None and bool(self.next)
+
+
+class Loop:
+    """Feeds the tasks of one consumer until told to stop.
+
+    ``unit_of`` says which task a partition belongs to; ``make_task`` makes that task. In a group
+    (``subscribe``) tasks come and go with the assignment; else ``assign`` fixes them.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        unit_of: Callable[[Partition], Hashable],
+        make_task: Callable[[Hashable, frozenset[Partition]], Task],
+        *,
+        interval_seconds: float,
+        limit_records: int,
+        metrics: LoopMetrics,
+        health: Health,
+    ) -> None:
+        self._consumer = consumer
+        self._unit_of = unit_of
+        self._make_task = make_task
+        self._interval_seconds = interval_seconds
+        self._limit_records = limit_records
+        self._metrics = metrics
+        self._health = health
+        self._tasks: dict[Hashable, _Running] = {}
+        # Between on_partitions_revoked and _adopt_assignment nobody knows who owns what.
+        self._rebalancing = False
+        self._assigned: frozenset[Partition] | None = None
+        self._oldest_fed: float | None = None
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the consumer's group; every member must subscribe to the same topics."""
+        self._consumer.subscribe(list(topics), listener=_Listener(self))
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Read these partitions, without a group."""
+        self._consumer.assign(list(partitions))
+        self.assigned(partitions)
+
+    def revoked(self) -> None:
+        """A rebalance begins. Uncommitted work stays until it is known who owns the partitions.
+
+        aiokafka awaits between making the new assignment effective and telling its listener: in
+        that gap getmany hands out records of partitions that no task is ready for, and a seek of
+        one that is gone raises. So nothing is fed and nothing is sought until ``assigned``.
+        """
+        self._rebalancing = True
+
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        """A new assignment. Nothing of it is handed out before its task is restored."""
+        # Before any await, or getmany hands out records that no task is ready for (AIOKAFKA 4).
+        self._consumer.pause(*partitions)
+        self._assigned = frozenset(partitions)
+        self._rebalancing = False
+        self._metrics.rebalances.inc()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until ``stopping``. What was fed is committed before it returns."""
+        try:
+            while not stopping.is_set():
+                await self._adopt_assignment()
+                self._adopt_recoveries()
+                await self._poll()
+                if self._due():
+                    await self._commit()
+            await self._commit()
+        finally:
+            for running in list(self._tasks.values()):
+                await self._drop(running)
+            self._tasks.clear()
+
+    @property
+    def _unsettled(self) -> bool:
+        return self._rebalancing or self._assigned is not None
+
+    async def _poll(self) -> None:
+        batches = await self._consumer.getmany(
+            timeout_ms=self._poll_timeout_ms(), max_records=POLL_LIMIT_RECORDS
+        )
+        if self._unsettled:
+            return  # came during a rebalance: whoever owns the partitions now reads them again
+        for partition, records in batches.items():
+            running = self._tasks.get(self._unit_of(partition))
+            if running is None or not running.ready or not records:
+                continue
+            self._feed(running, partition, records)
+        self._metrics.lag.set(self._lag())
+
+    def _feed(self, running: _Running, partition: Partition, records: list[Record]) -> None:
+        if records[0].offset < running.next[partition]:
+            # A position of the group's slipped in before our seek took effect.
+            records = [record for record in records if record.offset >= running.next[partition]]
+            if not records:
+                return
+        running.task.feed(partition, records)
+        running.next[partition] = records[-1].offset + 1
+        self._metrics.records.inc(len(records))
+        if self._oldest_fed is None:
+            self._oldest_fed = time.monotonic()
+
+    def _poll_timeout_ms(self) -> int:
+        if any(running.recovery is not None for running in self._tasks.values()):
+            return 20
+        if self._oldest_fed is None:
+            return IDLE_POLL_MS
+        left_seconds = self._oldest_fed + self._interval_seconds - time.monotonic()
+        return max(0, int(left_seconds * 1000) + 1)
+
+    def _due(self) -> bool:
+        if self._oldest_fed is None:
+            return False
+        if time.monotonic() - self._oldest_fed >= self._interval_seconds:
+            return True
+        return sum(running.task.pending() for running in self._tasks.values()) >= (
+            self._limit_records
+        )
+
+    async def _commit(self) -> None:
+        began = time.monotonic()
+        self._oldest_fed = None
+        dirty = [r for r in self._tasks.values() if r.recovery is None and r.task.pending()]
+        results = await asyncio.gather(
+            *(running.task.commit() for running in dirty), return_exceptions=True
+        )
+        for running, result in zip(dirty, results, strict=True):
+            if isinstance(result, StartOver):
+                await self._start_over(running, result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                running.failing_since = None
+                self._metrics.commits.inc()
+        self._metrics.commit_seconds.inc(time.monotonic() - began)
+
+    async def _start_over(self, running: _Running, reason: StartOver) -> None:
+        if self._unsettled:
+            # A rebalance is under way: _adopt_assignment decides whether we keep the task.
+            running.next.clear()
+            return
+        if isinstance(reason, Fenced) and not await self._is_member(running):
+            await self._drop(running)
+            self._tasks = {key: r for key, r in self._tasks.items() if r is not running}
+            return
+        self._consumer.pause(*running.partitions)
+        self._begin_recovery(running)
+
+    async def _is_member(self, running: _Running) -> bool:
+        """Whether the group still counts us in: the broker refuses a stranger's commit."""
+        try:
+            await self._consumer.commit(dict(running.next))
+        except (CommitFailedError, IllegalStateError):
+            return False
+        except KafkaError:
+            return True  # not known: recovering is safe in any case, giving up would only wait
+        return True
+
+    def _begin_recovery(self, running: _Running) -> None:
+        running.next.clear()
+        self._health.set_unready("restoring")
+        now = time.monotonic()
+        running.failing_since = running.failing_since or now
+        self._metrics.recoveries.inc()
+        running.recovery = asyncio.create_task(
+            _recover(running.task, running.failing_since + RECOVERY_LIMIT_SECONDS)
+        )
+
+    async def _adopt_assignment(self) -> None:
+        """Give up what is gone, start what is new, keep what stays (with store and producer)."""
+        while self._assigned is not None:
+            assigned, self._assigned = self._assigned, None
+            units: dict[Hashable, set[Partition]] = {}
+            for partition in assigned:
+                units.setdefault(self._unit_of(partition), set()).add(partition)
+            for key in [key for key in self._tasks if key not in units]:
+                await self._drop(self._tasks.pop(key))
+            for key, partitions in units.items():
+                self._take(key, frozenset(partitions))
+        if self._assigned is None and not self._tasks:
+            self._health.set_ready()  # a spare member is as it should be
+
+    def _take(self, key: Hashable, partitions: frozenset[Partition]) -> None:
+        running = self._tasks.get(key)
+        if running is not None and running.ready and running.partitions == partitions:
+            # Its own position: committed() right after a commit is stale (AIOKAFKA 24).
+            self._go_on(running, running.next)
+            return
+        if running is None:
+            running = self._tasks[key] = _Running(self._make_task(key, partitions), partitions)
+        if running.recovery is None:
+            self._begin_recovery(running)
+
+    def _adopt_recoveries(self) -> None:
+        """Seek and resume the tasks that finished restoring. Raises what stopped one."""
+        if self._unsettled:
+            return
+        for running in self._tasks.values():
+            if running.recovery is None or not running.recovery.done():
+                continue
+            positions = running.recovery.result()
+            running.recovery = None
+            self._go_on(running, positions)
+        if self._tasks and all(running.ready for running in self._tasks.values()):
+            self._health.set_ready()
+
+    def _go_on(self, running: _Running, positions: Mapping[Partition, int]) -> None:
+        for partition, offset in positions.items():
+            self._consumer.seek(partition, offset)
+        running.next = dict(positions)
+        self._consumer.resume(*running.partitions)
+
+    async def _drop(self, running: _Running) -> None:
+        if running.recovery is not None:
+            running.recovery.cancel()
+            # Whatever it ends with does not matter any more: its work is given up.
+            await asyncio.gather(running.recovery, return_exceptions=True)
+            running.recovery = None
+        await running.task.close()
+
+    def _lag(self) -> int:
+        return sum(
+            max(0, (self._consumer.highwater(partition) or offset) - offset)
+            for running in self._tasks.values()
+            for partition, offset in running.next.items()
+        )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """Only notes the assignment: restoring here would stop the heartbeat (AIOKAFKA 5)."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    async def on_partitions_revoked(self, revoked: Collection[Partition]) -> None:
+        self._loop.revoked()
+
+    async def on_partitions_assigned(self, assigned: Collection[Partition]) -> None:
+        self._loop.assigned(assigned)
+
+
+async def _recover(task: Task, deadline: float) -> Mapping[Partition, int]:
+    """Recover with pauses between tries, until the deadline; then the last error crashes us."""
+    while True:
+        try:
+            return await task.recover()
+        except (StartOver, KafkaError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(RECOVERY_BACKOFF_SECONDS)

@@ -1,0 +1,141 @@
+"""The engine, on an in-memory log and on real Kafka: one suite."""
+
+from __future__ import annotations
+
+import asyncio
+
+from engine import Traffic, assert_exact, output, produce, read_all, running_joiner, until_joined
+from fakes.cluster import Cluster
+
+from schemas.codec import decode_positions
+from schemas.topics import LIFECYCLES, QUARANTINE, STATUSES, TOTALS
+from schemas.totals import POSITIONS, parse_key
+
+
+async def test_joins_each_event_once(cluster: Cluster) -> None:
+    traffic = Traffic(30)
+    await produce(cluster.clients, cluster.settings, traffic.records)
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        found = await until_joined(cluster.clients, cluster.settings, len(traffic.records))
+    assert_exact(found, traffic)
+
+
+async def test_a_restart_goes_on_where_the_last_commit_ended(cluster: Cluster) -> None:
+    traffic = Traffic(30)
+    half = len(traffic.records) // 2
+    await produce(cluster.clients, cluster.settings, traffic.records[:half])
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        await until_joined(cluster.clients, cluster.settings, half)
+    await produce(cluster.clients, cluster.settings, traffic.records[half:])
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        found = await until_joined(cluster.clients, cluster.settings, len(traffic.records))
+    assert_exact(found, traffic)
+
+
+async def test_a_lost_state_directory_is_rebuilt_from_the_topics(cluster: Cluster) -> None:
+    traffic = Traffic(30)
+    half = len(traffic.records) // 2
+    await produce(cluster.clients, cluster.settings, traffic.records[:half])
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        await until_joined(cluster.clients, cluster.settings, half)
+    cluster.lose_stores()
+    await produce(cluster.clients, cluster.settings, traffic.records[half:])
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        found = await until_joined(cluster.clients, cluster.settings, len(traffic.records))
+    assert_exact(found, traffic)
+
+
+async def test_the_groups_offsets_are_not_the_truth(cluster: Cluster) -> None:
+    """Anyone may move or expire them: they serve lag tools only."""
+    traffic = Traffic(30)
+    await produce(cluster.clients, cluster.settings, traffic.records)
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        await until_joined(cluster.clients, cluster.settings, len(traffic.records))
+    await cluster.move_group_offsets(0)
+    more = Traffic(31)
+    await produce(cluster.clients, cluster.settings, more.records[90:])
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        found = await until_joined(cluster.clients, cluster.settings, len(more.records))
+    assert_exact(found, more)
+
+
+async def test_two_joiners_share_the_partitions_and_one_takes_over(cluster: Cluster) -> None:
+    traffic = Traffic(60)
+    third = len(traffic.records) // 3
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        await produce(cluster.clients, cluster.settings, traffic.records[:third])
+        await until_joined(cluster.clients, cluster.settings, third)
+        async with running_joiner(cluster.settings, cluster.clients, cluster.second_store):
+            await produce(cluster.clients, cluster.settings, traffic.records[third : 2 * third])
+            await until_joined(cluster.clients, cluster.settings, 2 * third)
+        await produce(cluster.clients, cluster.settings, traffic.records[2 * third :])
+        found = await until_joined(cluster.clients, cluster.settings, len(traffic.records))
+    assert_exact(found, traffic)
+
+
+async def test_a_zombie_with_an_open_transaction_is_fenced(cluster: Cluster) -> None:
+    """Its transaction is aborted by the next owner's init, and its producer works no more."""
+    settings, clients = cluster.settings, cluster.clients
+    zombie = clients.producer(transactional_id=f"{settings.topic_prefix}joiner-0")
+    await zombie.start()
+    await zombie.begin_transaction()
+    batch = zombie.create_batch()
+    batch.append(timestamp=None, key=b"zombie", value=b"{}", headers=[])
+    await (await zombie.send_batch(batch, settings.topic(LIFECYCLES), partition=0))
+    traffic = Traffic(12)
+    await produce(clients, settings, traffic.records)
+    async with running_joiner(settings, clients, cluster.open_store):
+        found = await until_joined(clients, settings, len(traffic.records))
+        try:
+            await asyncio.wait_for(zombie.commit_transaction(), 20)
+        except Exception as error:
+            assert "Fenced" in type(error).__name__ or "Epoch" in type(error).__name__, error
+        else:
+            raise AssertionError("the zombie's commit went through")
+    await zombie.stop()
+    assert "zombie" not in found.lifecycles
+    assert_exact(await output(clients, settings), traffic)
+
+
+async def test_what_cannot_be_decoded_goes_to_quarantine_once(cluster: Cluster) -> None:
+    await produce(cluster.clients, cluster.settings, [("x", b"not json", [])])
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        found = await until_joined(cluster.clients, cluster.settings, 1)
+    assert found.events("quarantined") == 1
+    assert [
+        value for _, value in await read_all(cluster.clients, cluster.settings, QUARANTINE)
+    ] == [b"not json"]
+
+
+async def test_a_record_in_the_wrong_partition_is_routed_to_the_right_one(
+    cluster: Cluster,
+) -> None:
+    traffic = Traffic(10)
+    misplaced = cluster.settings
+    producer = cluster.clients.producer()
+    await producer.start()
+    batch = producer.create_batch()
+    for key, body, headers in traffic.records:
+        batch.append(timestamp=None, key=key.encode(), value=body, headers=headers)
+    await (await producer.send_batch(batch, misplaced.topic(STATUSES), partition=0))
+    await producer.stop()
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        rerouted = sum(1 for key, _, _ in traffic.records if cluster.home(key) != 0)
+        found = await until_joined(
+            cluster.clients, cluster.settings, len(traffic.records) + rerouted
+        )
+    assert rerouted > 0
+    assert found.events("rerouted") == rerouted
+    assert_exact(found, traffic)
+
+
+async def test_positions_are_written_with_the_output(cluster: Cluster) -> None:
+    traffic = Traffic(12)
+    await produce(cluster.clients, cluster.settings, traffic.records)
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        await until_joined(cluster.clients, cluster.settings, len(traffic.records))
+    read = 0
+    for key, value in dict(await read_all(cluster.clients, cluster.settings, TOTALS)).items():
+        if parse_key(key).labels == POSITIONS:
+            read += decode_positions(value).next[STATUSES]
+    assert read == len(traffic.records)

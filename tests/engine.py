@@ -1,0 +1,195 @@
+"""Runs joiners over any cluster (in memory or real) and reads what came out, for engine tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from processors.join.contribution import contribution
+from processors.join.derive import summarise
+from processors.restore import open_reader
+from processors.store import Store
+from processors.wiring import joiner, task_config
+from schemas.codec import TYPE_STATUS, Headers, cloud_event, decode_lifecycle, decode_totals
+from schemas.lifecycle import Lifecycle
+from schemas.metrics import EVENTS, MESSAGES, withdrawn
+from schemas.topics import LIFECYCLES, STATUSES, TOTALS, partition_of
+from schemas.totals import LabelSet, label_set, parse_key
+from sendtrace.runtime.kafka import Clients, Partition
+from sendtrace.runtime.loop import LoopMetrics
+from sendtrace.runtime.service import Health
+from sendtrace.runtime.settings import Settings
+
+ARRIVED_US = 1_790_000_000_000_000
+
+
+def status_body(message_id: str, status: str, second: int = 0) -> bytes:
+    return (
+        f'{{"message_uuid":"{message_id}","to":"447700900000","from":"447700900001",'
+        f'"timestamp":"2026-11-22T05:00:{second:02}Z","status":"{status}","channel":"sms",'
+        '"usage":{"currency":"EUR","price":"0.0333"}}'
+    ).encode()
+
+
+def status_headers(number: int = 0) -> Headers:
+    return cloud_event(
+        ce_type=TYPE_STATUS,
+        ce_id=str(number),
+        source="/webhooks/status",
+        at_us=ARRIVED_US + number,
+        content_type="application/json",
+    )
+
+
+@dataclass
+class Traffic:
+    """Statuses for ``messages`` messages: submitted, delivered, and a repeat of one of them."""
+
+    messages: int
+    records: list[tuple[str, bytes, Headers]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for n in range(self.messages):
+            for status, second in (("submitted", 1), ("delivered", 4), ("submitted", 1)):
+                body = status_body(f"id-{n:06}", status, second)
+                self.records.append((f"id-{n:06}", body, status_headers(len(self.records))))
+
+
+async def produce(
+    clients: Clients, settings: Settings, traffic: Iterable[tuple[str, bytes, Headers]]
+) -> None:
+    """Write statuses as the edge does: keyed, murmur2, acks=all."""
+    producer = clients.producer()
+    await producer.start()
+    batches: dict[int, object] = {}
+    for key, body, headers in traffic:
+        p = partition_of(key.encode(), settings.partitions)
+        batch = batches.setdefault(p, producer.create_batch())
+        added = batch.append(timestamp=None, key=key.encode(), value=body, headers=headers)  # type: ignore[attr-defined]
+        assert added is not None
+    for p, batch in batches.items():
+        await (await producer.send_batch(batch, settings.topic(STATUSES), partition=p))  # type: ignore[arg-type]
+    await producer.stop()
+
+
+@contextlib.asynccontextmanager
+async def running_joiner(
+    settings: Settings,
+    clients: Clients,
+    open_store: Callable[[int], Store],
+    *,
+    instance_id: str | None = None,
+    cluster: str = "test",
+) -> AsyncIterator[asyncio.Task[None]]:
+    """A joiner in a task of its own; stopped in order at the end unless it failed or was killed."""
+    stopping = asyncio.Event()
+    async with joiner(
+        settings,
+        clients,
+        open_store,
+        task_config(settings, cluster),
+        instance_id,
+        LoopMetrics(CollectorRegistry()),
+        Health(),
+    ) as loop:
+        task = asyncio.create_task(loop.run(stopping))
+        try:
+            yield task
+        finally:
+            stopping.set()
+            if not task.cancelled():
+                await task
+
+
+@dataclass
+class Output:
+    """What subscribers of the topics see, read_committed."""
+
+    lifecycles: dict[str, Lifecycle]
+    values: dict[str, bytes]
+    written: Counter[str]  # how many times each lifecycle was written
+    totals: dict[LabelSet, Counter[str]]
+
+    def truth(self, name: str) -> Counter[LabelSet]:
+        return Counter(
+            {
+                labels: counters[name] - counters[withdrawn(name)]
+                for labels, counters in self.totals.items()
+                if counters[name] - counters[withdrawn(name)]
+            }
+        )
+
+    def events(self, result: str) -> int:
+        return sum(
+            counters[EVENTS.name]
+            for labels, counters in self.totals.items()
+            if ("result", result) in labels
+        )
+
+
+async def read_all(clients: Clients, settings: Settings, name: str) -> list[tuple[bytes, bytes]]:
+    """Every committed record of a topic."""
+    found: list[tuple[bytes, bytes]] = []
+    async with open_reader(clients) as reader:
+        partitions = [Partition(settings.topic(name), p) for p in range(settings.partitions)]
+        reader.assign(partitions)
+        for tp in partitions:
+            reader.seek(tp, 0)
+        ends = await reader.end_offsets(partitions)
+        while any([await reader.position(tp) < ends[tp] for tp in partitions]):
+            for records in (await reader.getmany(timeout_ms=100)).values():
+                found += [(record.key or b"", record.value or b"") for record in records]
+    return found
+
+
+async def output(clients: Clients, settings: Settings) -> Output:
+    # Totals first: when they have counted an event, its lifecycle is there to be read.
+    totals: dict[bytes, bytes] = dict(await read_all(clients, settings, TOTALS))
+    lifecycles = await read_all(clients, settings, LIFECYCLES)
+    latest = dict(lifecycles)
+    summed: dict[LabelSet, Counter[str]] = {}
+    for key, value in totals.items():
+        labels = parse_key(key).labels
+        if isinstance(labels, dict):
+            counters = Counter(decode_totals(value).counters)
+            summed.setdefault(label_set(labels), Counter()).update(counters)
+    return Output(
+        {key.decode(): decode_lifecycle(value) for key, value in latest.items()},
+        {key.decode(): value for key, value in latest.items()},
+        Counter(key.decode() for key, _ in lifecycles),
+        summed,
+    )
+
+
+async def until_joined(
+    clients: Clients, settings: Settings, events: int, seconds: float = 30
+) -> Output:
+    """Wait until the totals have counted that many input records."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await output(clients, settings)
+            counted = sum(c[EVENTS.name] for c in found.totals.values())
+            if counted >= events:
+                return found
+            await asyncio.sleep(0.05)
+
+
+def assert_exact(found: Output, traffic: Traffic) -> None:
+    """Nothing lost, nothing twice: ids, totals, and totals against the lifecycles themselves."""
+    assert len(found.lifecycles) == traffic.messages
+    assert {c.summary and c.summary.outcome for c in found.lifecycles.values()} == {"delivered"}
+    assert all(len(c.facts) == 2 for c in found.lifecycles.values())
+    assert found.events("new") == 2 * traffic.messages
+    assert found.events("repeat") == traffic.messages
+    expected: Counter[LabelSet] = Counter()
+    for lifecycle in found.lifecycles.values():
+        assert lifecycle.summary == summarise(lifecycle, "EUR")
+        for (labels, name), amount in contribution(lifecycle.summary).amounts.items():
+            if name == MESSAGES.name:
+                expected[labels] += amount
+    assert found.truth(MESSAGES.name) == expected

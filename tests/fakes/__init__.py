@@ -1,0 +1,1 @@
+"""Fakes: few, small, honest. Each sits at a port and passes the same contract tests as the real."""

@@ -1,0 +1,357 @@
+"""An in-memory Kafka at the port of sendtrace.runtime.kafka: partitions, offsets, transactions.
+
+What it models as Kafka does: control records take offsets, read_committed stops at the last stable
+offset, InitProducerId fences the previous holder and ends its open transaction, a stranger's commit
+is refused. Harsher than Kafka: after a rebalance the old owner may go on until its next poll.
+
+``on_point`` is called at every await point with (operation, name of the client): tests raise there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, ProducerFenced
+from aiokafka.structs import RecordMetadata
+
+BATCH_LIMIT_BYTES = 900_000
+
+
+@dataclass
+class Transaction:
+    """Undecided until ``committed`` is set."""
+
+    committed: bool | None = None
+    partitions: set[TopicPartition] = field(default_factory=set)
+    offsets: dict[tuple[str, TopicPartition], int] = field(default_factory=dict)
+
+
+@dataclass
+class Entry:
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp_ms: int
+    transaction: Transaction | None
+    control: bool = False
+
+
+class MemoryLog:
+    """The cluster. ``clients()`` gives the port that processes are wired with."""
+
+    def __init__(self, partitions: int = 3, now_ms: Callable[[], int] = lambda: 0) -> None:
+        self.partitions = partitions
+        self.now_ms = now_ms
+        self.on_point: Callable[[str, str], None] = lambda operation, name: None
+        self.entries: dict[TopicPartition, list[Entry]] = {}
+        self.epochs: dict[str, int] = {}
+        self.open: dict[str, Transaction] = {}
+        self.offsets: dict[tuple[str, TopicPartition], int] = {}
+        self.groups: dict[str, list[MemoryConsumer]] = {}
+        self._names = itertools.count()
+
+    # -- the port (sendtrace.runtime.kafka.Clients) --------------------------------------------
+
+    def producer(self, *, transactional_id: str | None = None) -> MemoryProducer:
+        return MemoryProducer(self, transactional_id, f"producer-{next(self._names)}")
+
+    def group_consumer(self, group: str, instance_id: str | None) -> MemoryConsumer:
+        return MemoryConsumer(self, group, f"consumer-{next(self._names)}")
+
+    def reader(self) -> MemoryConsumer:
+        return MemoryConsumer(self, None, f"reader-{next(self._names)}")
+
+    # -- for tests -----------------------------------------------------------------------------
+
+    def put(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Append one committed record."""
+        entry = Entry(key, value, headers, self.now_ms(), None)
+        self.log(TopicPartition(topic, partition)).append(entry)
+
+    def records(self, topic: str, partition: int | None = None) -> list[Entry]:
+        """What a read_committed consumer sees, in order."""
+        wanted = range(self.partitions) if partition is None else [partition]
+        return [
+            entry
+            for p in wanted
+            for entry in self.log(TopicPartition(topic, p))
+            if not entry.control and _visible(entry)
+        ]
+
+    def expire(self, consumer: MemoryConsumer) -> None:
+        """The group's coordinator has not heard of this member: it is out, and does not know."""
+        for members in self.groups.values():
+            if consumer in members:
+                members.remove(consumer)
+                self.rebalance(members)
+
+    # -- inside --------------------------------------------------------------------------------
+
+    async def point(self, operation: str, name: str) -> None:
+        await asyncio.sleep(0)
+        self.on_point(operation, name)
+
+    def log(self, tp: TopicPartition) -> list[Entry]:
+        return self.entries.setdefault(tp, [])
+
+    def stable_end(self, tp: TopicPartition) -> int:
+        log = self.log(tp)
+        for offset, entry in enumerate(log):
+            if entry.transaction is not None and entry.transaction.committed is None:
+                return offset
+        return len(log)
+
+    def finish(self, transaction: Transaction, committed: bool) -> None:
+        transaction.committed = committed
+        for tp in transaction.partitions:
+            self.log(tp).append(Entry(None, None, (), self.now_ms(), None, control=True))
+        if committed:
+            self.offsets.update(transaction.offsets)
+
+    def rebalance(self, members: list[MemoryConsumer]) -> None:
+        for index, member in enumerate(members):
+            member.incoming = {
+                TopicPartition(topic, p)
+                for topic in member.topics
+                for p in range(self.partitions)
+                if p % len(members) == index
+            }
+
+
+def _visible(entry: Entry) -> bool:
+    return entry.transaction is None or entry.transaction.committed is True
+
+
+class MemoryBatch:
+    def __init__(self) -> None:
+        self.entries: list[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]] = []
+        self._size = 61
+
+    def append(
+        self,
+        *,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> object | None:
+        size = 20 + len(key or b"") + len(value or b"")
+        size += sum(len(name) + len(content) + 4 for name, content in headers)
+        if self.entries and self._size + size > BATCH_LIMIT_BYTES:
+            return None
+        self._size += size
+        self.entries.append((key, value, headers))
+        return self
+
+    def record_count(self) -> int:
+        return len(self.entries)
+
+    def size(self) -> int:
+        return self._size
+
+
+class MemoryProducer:
+    """Idempotent; transactional with an id. ``start`` is InitProducerId."""
+
+    def __init__(self, log: MemoryLog, transactional_id: str | None, name: str) -> None:
+        self.log = log
+        self.id = transactional_id
+        self.name = name
+        self._epoch = -1
+        self._transaction: Transaction | None = None
+
+    async def start(self) -> None:
+        await self.log.point("start", self.name)
+        if self.id is not None:
+            self._epoch = self.log.epochs[self.id] = self.log.epochs.get(self.id, -1) + 1
+            undecided = self.log.open.pop(self.id, None)
+            if undecided is not None:
+                self.log.finish(undecided, committed=False)
+        await self.log.point("started", self.name)
+
+    async def stop(self) -> None:
+        await asyncio.sleep(0)
+
+    def create_batch(self) -> MemoryBatch:
+        return MemoryBatch()
+
+    async def send_batch(
+        self, batch: MemoryBatch, topic: str, *, partition: int
+    ) -> asyncio.Future[Any]:
+        await self.log.point("send_batch", self.name)
+        self._refuse_fenced()
+        assert self.id is None or self._transaction is not None, "not in a transaction"
+        tp = TopicPartition(topic, partition)
+        log = self.log.log(tp)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        now_ms = self.log.now_ms()
+        future.set_result(RecordMetadata(topic, partition, tp, len(log), now_ms, 1, 0))
+        for key, value, headers in batch.entries:
+            log.append(Entry(key, value, headers, now_ms, self._transaction))
+        if self._transaction is not None:
+            self._transaction.partitions.add(tp)
+        return future
+
+    async def begin_transaction(self) -> None:
+        await self.log.point("begin_transaction", self.name)
+        self._refuse_fenced()
+        assert self.id is not None
+        self._transaction = self.log.open[self.id] = Transaction()
+
+    async def send_offsets_to_transaction(
+        self, offsets: Mapping[TopicPartition, int], group_id: str
+    ) -> None:
+        await self.log.point("send_offsets_to_transaction", self.name)
+        self._refuse_fenced()
+        assert self._transaction is not None
+        self._transaction.offsets.update({(group_id, tp): at for tp, at in offsets.items()})
+
+    async def commit_transaction(self) -> None:
+        await self.log.point("commit_transaction", self.name)
+        self._end(committed=True)
+        await self.log.point("transaction_committed", self.name)
+
+    async def abort_transaction(self) -> None:
+        await self.log.point("abort_transaction", self.name)
+        self._end(committed=False)
+
+    def _end(self, committed: bool) -> None:
+        self._refuse_fenced()
+        assert self.id is not None
+        transaction = self.log.open.pop(self.id)
+        assert transaction is self._transaction
+        self.log.finish(transaction, committed)
+        self._transaction = None
+
+    def _refuse_fenced(self) -> None:
+        if self.id is not None and self.log.epochs[self.id] != self._epoch:
+            raise ProducerFenced
+
+
+class MemoryConsumer:
+    """read_committed. In a group its partitions come with the next ``getmany``."""
+
+    def __init__(self, log: MemoryLog, group: str | None, name: str) -> None:
+        self.log = log
+        self.group = group
+        self.name = name
+        self.topics: list[str] = []
+        self.incoming: set[TopicPartition] | None = None
+        self._listener: Any = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+
+    def subscribe(self, topics: Sequence[str], *, listener: Any = None) -> None:
+        self.topics, self._listener = list(topics), listener
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+        if self.group is not None:
+            members = self.log.groups.setdefault(self.group, [])
+            members.append(self)
+            self.log.rebalance(members)
+
+    async def stop(self) -> None:
+        await asyncio.sleep(0)
+        self.log.expire(self)
+
+    def assign(self, partitions: Collection[TopicPartition]) -> None:
+        self._positions = dict.fromkeys(partitions, 0)
+        self._paused = set()
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        await self.log.point("getmany", self.name)
+        await self._adopt()
+        wanted = partitions or tuple(self._positions)
+        found = {tp: self._read(tp, max_records) for tp in wanted if tp not in self._paused}
+        found = {tp: records for tp, records in found.items() if records}
+        if not found and timeout_ms:
+            await asyncio.sleep(min(timeout_ms, 1) / 1000)
+        return found
+
+    async def _adopt(self) -> None:
+        if self.incoming is None:
+            return
+        incoming, self.incoming = self.incoming, None
+        await self._listener.on_partitions_revoked(set(self._positions))
+        self._positions = {
+            tp: self.log.offsets.get((self.group or "", tp), 0) for tp in sorted(incoming)
+        }
+        self._paused = set()
+        await self._listener.on_partitions_assigned(incoming)
+
+    def _read(self, tp: TopicPartition, max_records: int | None) -> list[ConsumerRecord]:
+        log, records = self.log.log(tp), []
+        offset, end = self._positions[tp], self.log.stable_end(tp)
+        while offset < end and (max_records is None or len(records) < max_records):
+            entry = log[offset]
+            if not entry.control and _visible(entry):
+                records.append(_record(tp, offset, entry))
+            offset += 1
+        self._positions[tp] = offset
+        return records
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        if partition not in self._positions:
+            raise IllegalStateError(f"{partition} is not assigned")
+        self._positions[partition] = offset
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self._paused |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self._paused -= set(partitions)
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self._positions[partition]
+
+    async def end_offsets(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        await self.log.point("end_offsets", self.name)
+        return {tp: self.log.stable_end(tp) for tp in partitions}
+
+    async def beginning_offsets(
+        self, partitions: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        await self.log.point("commit", self.name)
+        members = self.log.groups.get(self.group or "", [])
+        if self not in members or self.incoming is not None:
+            raise CommitFailedError
+        self.log.offsets.update({(self.group or "", tp): at for tp, at in offsets.items()})
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return len(self.log.log(partition))
+
+
+def _record(tp: TopicPartition, offset: int, entry: Entry) -> ConsumerRecord:
+    return ConsumerRecord(
+        topic=tp.topic,
+        partition=tp.partition,
+        offset=offset,
+        timestamp=entry.timestamp_ms,
+        timestamp_type=1,
+        key=entry.key,
+        value=entry.value,
+        checksum=None,
+        serialized_key_size=len(entry.key or b""),
+        serialized_value_size=len(entry.value or b""),
+        headers=tuple(entry.headers),
+    )
