@@ -7,24 +7,29 @@ read_committed consumer is told is the end of all there will be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 
 from processors.store import Entry, Meta, Store
 from schemas.topics import LIFECYCLES, TOTALS
 from sendtrace.runtime.kafka import Clients, Consumer, Partition, stop_quietly
-from sendtrace.runtime.loop import StartOver
+from sendtrace.runtime.loop import PositionLost, StartOver
 
 READ_TIMEOUT_SECONDS = 30.0
 
 
-class PositionLost(Exception):
-    """Records that were to be read are gone (exit code 5): the message says which."""
-
-
 @asynccontextmanager
-async def open_reader(clients: Clients) -> AsyncIterator[Consumer]:
+async def open_reader(
+    clients: Clients, partitions: Collection[Partition]
+) -> AsyncIterator[Consumer]:
+    """A reader of these partitions, all paused, at their beginning.
+
+    Assigned before anything is asked about them: offsets of a topic that is not in the client's
+    metadata yet cost it seconds of waiting.
+    """
     reader = clients.reader()
+    reader.assign(list(partitions))
+    reader.pause(*partitions)
     try:
         await asyncio.wait_for(reader.start(), READ_TIMEOUT_SECONDS)
         yield reader
@@ -78,9 +83,9 @@ async def _read(
     cluster: str,
     now_ms: Callable[[], int],
 ) -> None:
-    reader.assign(list(names))
     for tp, offset in following.items():
         reader.seek(tp, offset)
+    reader.resume(*names)
     behind = {tp for tp in names if following[tp] < ends[tp]}
     deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_SECONDS
     while behind:

@@ -153,10 +153,9 @@ class JoinTask:
         age_ms = self._now_ms() - meta.caught_up_at_ms
         if meta.cluster != config.cluster or age_ms > config.store_age_limit_ms:
             self._store.reset()
-        async with open_reader(self._clients) as reader:
-            await read_changelog(
-                reader, self._store, self._changelog(), config.cluster, self._now_ms
-            )
+        changelog, inputs = self._changelog(), [self._input(name) for name in config.inputs]
+        async with open_reader(self._clients, [*changelog, *inputs]) as reader:
+            await read_changelog(reader, self._store, changelog, config.cluster, self._now_ms)
             self._load()
             known = {self._input(name): self._next.get(name) for name in config.inputs}
             positions = await positions_within_log(reader, known)

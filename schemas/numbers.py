@@ -71,4 +71,7 @@ def iso_us(at_us: int) -> str:
 
 def parse_iso_us(text: str) -> int:
     """The inverse of :func:`iso_us`. Raises ValueError for anything else."""
-    return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return (moment - _EPOCH) // _MICROSECOND

@@ -1,19 +1,26 @@
-"""Shared fixtures: one Kafka and one PostgreSQL per test run, a topic prefix per test."""
+"""Shared fixtures: one Kafka and one PostgreSQL per run, a topic prefix and a database per test.
+
+``TEST_POSTGRES_DSN`` points at a PostgreSQL to use instead of starting one.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
-from fakes.cluster import Cluster, KafkaCluster, MemoryCluster
 from hypothesis import settings as hypothesis_settings
 
 from sendtrace.local.kafka import LocalKafka
+from sendtrace.local.postgres import LocalPostgres
 from sendtrace.runtime import topics
 from sendtrace.runtime.settings import Settings
+
+from fakes.cluster import Cluster, KafkaCluster, MemoryCluster
 
 # `make test-all` asks for the full number of examples; a failure prints the seed either way.
 hypothesis_settings.register_profile("quick", max_examples=200, deadline=None, print_blob=True)
@@ -21,6 +28,7 @@ hypothesis_settings.register_profile("full", max_examples=5000, deadline=None, p
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 _prefixes = itertools.count()
+_databases = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +52,37 @@ async def kafka_settings(kafka: LocalKafka, tmp_path: Path) -> Settings:
     )
     await topics.apply(settings)
     return settings
+
+
+def _with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    return re.sub(r"(://[^/]*/)[^?]*", rf"\g<1>{name}", dsn)
+
+
+@pytest.fixture(scope="session")
+async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The DSN of a server's maintenance database."""
+    given = os.environ.get("TEST_POSTGRES_DSN")
+    if given:
+        yield given
+        return
+    data_dir: Path = tmp_path_factory.mktemp("postgres") / "data"
+    server = await LocalPostgres.start(data_dir, port=0, fsync=False)
+    yield server.dsn
+    await server.stop()
+
+
+@pytest.fixture
+async def postgres_dsn(postgres_server: str) -> AsyncIterator[str]:
+    """The DSN of an empty database of the test's own."""
+    name = f"test_{os.getpid()}_{next(_databases)}"
+    admin = await asyncpg.connect(postgres_server)
+    try:
+        await admin.execute(f'create database "{name}" template template0')
+        yield _with_database(postgres_server, name)
+        await admin.execute(f'drop database "{name}" with (force)')
+    finally:
+        await admin.close()
 
 
 @pytest.fixture(params=["memory", "kafka"])

@@ -15,11 +15,18 @@ from processors.join.derive import summarise
 from processors.restore import open_reader
 from processors.store import Store
 from processors.wiring import joiner, task_config
-from schemas.codec import TYPE_STATUS, Headers, cloud_event, decode_lifecycle, decode_totals
+from schemas.codec import (
+    TYPE_STATUS,
+    Headers,
+    cloud_event,
+    decode_lifecycle,
+    decode_positions,
+    decode_totals,
+)
 from schemas.lifecycle import Lifecycle
 from schemas.metrics import EVENTS, MESSAGES, withdrawn
 from schemas.topics import LIFECYCLES, STATUSES, TOTALS, partition_of
-from schemas.totals import LabelSet, label_set, parse_key
+from schemas.totals import POSITIONS, LabelSet, label_set, parse_key
 from sendtrace.runtime.kafka import Clients, Partition
 from sendtrace.runtime.loop import LoopMetrics
 from sendtrace.runtime.service import Health
@@ -135,11 +142,11 @@ class Output:
 async def read_all(clients: Clients, settings: Settings, name: str) -> list[tuple[bytes, bytes]]:
     """Every committed record of a topic."""
     found: list[tuple[bytes, bytes]] = []
-    async with open_reader(clients) as reader:
-        partitions = [Partition(settings.topic(name), p) for p in range(settings.partitions)]
-        reader.assign(partitions)
+    partitions = [Partition(settings.topic(name), p) for p in range(settings.partitions)]
+    async with open_reader(clients, partitions) as reader:
         for tp in partitions:
             reader.seek(tp, 0)
+        reader.resume(*partitions)
         ends = await reader.end_offsets(partitions)
         while any([await reader.position(tp) < ends[tp] for tp in partitions]):
             for records in (await reader.getmany(timeout_ms=100)).values():
@@ -177,6 +184,22 @@ async def until_joined(
             if counted >= events:
                 return found
             await asyncio.sleep(0.05)
+
+
+async def until_read(clients: Clients, settings: Settings, records: int, seconds: float) -> None:
+    """Wait until the committed positions say that so many statuses were read."""
+    async with asyncio.timeout(seconds):
+        while await _read_so_far(clients, settings) < records:
+            await asyncio.sleep(0.02)
+
+
+async def _read_so_far(clients: Clients, settings: Settings) -> int:
+    latest = dict(await read_all(clients, settings, TOTALS))
+    return sum(
+        decode_positions(value).next[STATUSES]
+        for key, value in latest.items()
+        if parse_key(key).labels == POSITIONS
+    )
 
 
 def assert_exact(found: Output, traffic: Traffic) -> None:

@@ -25,6 +25,7 @@ from sendtrace.runtime.service import Health
 # How long getmany may wait when nothing is pending: two wake-ups a second cost nothing.
 IDLE_POLL_MS = 500
 POLL_LIMIT_RECORDS = 20_000
+LAG_SECONDS = 1.0
 # Failing to recover for longer than this is not a hiccup: crash, and be restarted from outside.
 RECOVERY_LIMIT_SECONDS = 60.0
 RECOVERY_BACKOFF_SECONDS = 0.2
@@ -36,6 +37,10 @@ class StartOver(Exception):
 
 class Fenced(StartOver):
     """Another owner took over, or our transaction timed out: confirm membership first."""
+
+
+class PositionLost(Exception):
+    """Records that were to be read are gone (exit code 5): the message says which."""
 
 
 class Task(Protocol):
@@ -125,6 +130,7 @@ class Loop:
         self._rebalancing = False
         self._assigned: frozenset[Partition] | None = None
         self._oldest_fed: float | None = None
+        self._lag_due = 0.0
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the consumer's group; every member must subscribe to the same topics."""
@@ -182,14 +188,17 @@ class Loop:
             if running is None or not running.ready or not records:
                 continue
             self._feed(running, partition, records)
-        self._metrics.lag.set(self._lag())
+        if not batches or time.monotonic() > self._lag_due:
+            self._lag_due = time.monotonic() + LAG_SECONDS
+            self._metrics.lag.set(await self._lag())
 
     def _feed(self, running: _Running, partition: Partition, records: list[Record]) -> None:
         if records[0].offset < running.next[partition]:
-            # A position of the group's slipped in before our seek took effect.
-            records = [record for record in records if record.offset >= running.next[partition]]
-            if not records:
-                return
+            raise PositionLost(
+                f"{partition.topic}-{partition.partition} went back from offset "
+                f"{running.next[partition]} to {records[0].offset}: the topic was made anew, or "
+                "cut, while it was read"
+            )
         running.task.feed(partition, records)
         running.next[partition] = records[-1].offset + 1
         self._metrics.records.inc(len(records))
@@ -314,12 +323,15 @@ class Loop:
             running.recovery = None
         await running.task.close()
 
-    def _lag(self) -> int:
-        return sum(
-            max(0, (self._consumer.highwater(partition) or offset) - offset)
-            for running in self._tasks.values()
-            for partition, offset in running.next.items()
-        )
+    async def _lag(self) -> int:
+        """Records not yet read. By position: it counts control records, as the end does."""
+        lag = 0
+        for running in self._tasks.values():
+            for partition in running.next:
+                end = self._consumer.highwater(partition)
+                if end is not None:
+                    lag += max(0, end - await self._consumer.position(partition))
+        return lag
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped

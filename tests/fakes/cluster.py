@@ -1,4 +1,4 @@
-"""A cluster under test, in memory or real, with the few operations that tests need beside the port."""
+"""A cluster under test, in memory or real, with what tests need beside the port."""
 
 from __future__ import annotations
 

@@ -1,17 +1,27 @@
-"""A joiner that dies at any await point, and is started again, gives what an undisturbed one gives."""
+"""A joiner that dies at any await point and is started again gives what an undisturbed one does."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from engine import Traffic, assert_exact, output, produce, running_joiner, until_joined
+
+from processors.transaction import JoinTask
+from sendtrace.runtime.settings import Settings
+
+from engine import Output, Traffic, assert_exact, produce, running_joiner, until_joined, until_read
 from fakes.cluster import MemoryCluster
 
-from processors.store import Entry
-from sendtrace.runtime.settings import Settings
+POINTS = range(1, 60)
+TRAFFIC = Traffic(6)
+# So many polls with nothing else to do: there is no such point any more.
+MANY = 200
+# An undisturbed run takes some milliseconds: one that waits this long has lost something.
+LIMIT_SECONDS = 3.0
 
 
 class Killed(Exception):
@@ -20,91 +30,119 @@ class Killed(Exception):
 
 @dataclass
 class Killer:
-    """Raises at the n-th await point, counted over the joiner's own operations."""
+    """Raises at the n-th await point of the joiner's clients; of many polls, at the first ten."""
 
     at: int = -1
     count: int = 0
+    polls: int = 0
     hits: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, operation: str, name: str) -> None:
+        self.polls += operation == "getmany"
+        if operation == "getmany" and self.polls > 10:
+            return
         self.count += 1
         if self.count == self.at:
             self.hits[operation] += 1
             raise Killed(operation)
 
 
-def cluster() -> MemoryCluster:
-    return MemoryCluster(Settings(topic_prefix="test.", partitions=2, transaction_interval_ms=1))
-
-
-async def join_all(under_test: MemoryCluster, traffic: Traffic, killer: Killer) -> None:
-    """Run a joiner that may be killed once, then one that is not."""
-    await produce(under_test.clients, under_test.settings, traffic.records)
+async def joined(killer: Killer) -> Output:
+    """What comes out when a joiner is killed once, and then started again and left alone."""
+    under_test = MemoryCluster(
+        Settings(topic_prefix="test.", partitions=2, transaction_interval_ms=1)
+    )
+    settings, clients = under_test.settings, under_test.clients
+    await produce(clients, settings, TRAFFIC.records)
     under_test.log.on_point = killer
     with contextlib.suppress(Killed):
-        async with running_joiner(
-            under_test.settings, under_test.clients, under_test.open_store
-        ) as task:
-            while not task.done() and killer.count < killer.at:
-                await until_some_progress()
+        async with running_joiner(settings, clients, under_test.open_store) as task:
+            while not task.done() and killer.count < killer.at and killer.polls < MANY:
+                await asyncio.sleep(0)
     under_test.log.on_point = lambda operation, name: None
-    async with running_joiner(under_test.settings, under_test.clients, under_test.open_store):
-        await until_joined(under_test.clients, under_test.settings, len(traffic.records))
+    async with running_joiner(settings, clients, under_test.open_store):
+        await until_joined(clients, settings, len(TRAFFIC.records), LIMIT_SECONDS)
+        await until_read(clients, settings, len(TRAFFIC.records), LIMIT_SECONDS)
+        return await output(clients, settings)
 
 
-async def until_some_progress() -> None:
-    import asyncio
-
-    await asyncio.sleep(0)
-
-
-async def test_killed_at_each_await_point() -> None:
-    traffic = Traffic(6)
-    undisturbed = cluster()
-    await join_all(undisturbed, traffic, Killer())
-    expected = await output(undisturbed.clients, undisturbed.settings)
+async def sweep() -> Counter[str]:
+    """Kill at each point in turn; answers how often each operation was hit."""
+    expected = await joined(Killer())
     hits: Counter[str] = Counter()
-    for at in range(1, 80):
-        killer, under_test = Killer(at), cluster()
-        await join_all(under_test, traffic, killer)
-        found = await output(under_test.clients, under_test.settings)
-        assert_exact(found, traffic)
+    for at in POINTS:
+        killer = Killer(at)
+        found = await joined(killer)
+        assert_exact(found, TRAFFIC)
         assert found.values == expected.values
         assert found.totals == expected.totals
         hits += killer.hits
+    return hits
+
+
+async def test_killed_at_each_await_point() -> None:
     # Every operation of the commit and of the restore was a place to die.
     assert {
         "start", "started", "end_offsets", "getmany", "begin_transaction", "send_batch",
         "send_offsets_to_transaction", "commit_transaction", "transaction_committed",
-    } <= set(hits)  # fmt: skip
+    } <= set(await sweep())  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", ["store before commit"])
-async def test_the_suite_sees_a_planted_fault(fault: str) -> None:
-    """A test of the test: a store that is ahead of Kafka is noticed."""
-    import processors.transaction as transaction
-
-    original = transaction.JoinTask._transaction
-
-    async def store_first(self, producer, lifecycles, totals):  # type: ignore[no-untyped-def]
-        entries: list[Entry] = [*lifecycles]
-        self._store.write(entries, totals, self._meta({}))
-        return await original(self, producer, lifecycles, totals)
-
-    transaction.JoinTask._transaction = store_first  # type: ignore[method-assign]
-    try:
-        with pytest.raises((AssertionError, TimeoutError)):
-            for at in range(1, 80):
-                under_test = cluster()
-                traffic = Traffic(6)
-                await join_all_quick(under_test, traffic, Killer(at))
-                assert_exact(await output(under_test.clients, under_test.settings), traffic)
-    finally:
-        transaction.JoinTask._transaction = original  # type: ignore[method-assign]
+async def _store_before_commit(task: Any, transaction: Any, *arguments: Any) -> Any:
+    task._store.write(*arguments[1:], task._meta({}))
+    return await transaction(task, *arguments)
 
 
-async def join_all_quick(under_test: MemoryCluster, traffic: Traffic, killer: Killer) -> None:
-    import asyncio
+async def _positions_outside(task: Any, transaction: Any, *arguments: Any) -> Any:
+    producer, lifecycles, totals = arguments
+    ends = await transaction(task, producer, lifecycles, totals[:-1])
+    await transaction(task, producer, [], totals[-1:])
+    return ends
 
-    async with asyncio.timeout(3):
-        await join_all(under_test, traffic, killer)
+
+@pytest.mark.parametrize("fault", [_store_before_commit, _positions_outside])
+async def test_a_planted_fault_is_seen(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of the test."""
+    transaction = JoinTask._transaction
+
+    async def faulty(self: JoinTask, *arguments: Any) -> Any:
+        return await fault(self, transaction, *arguments)
+
+    monkeypatch.setattr(JoinTask, "_transaction", faulty)
+    with pytest.raises((AssertionError, TimeoutError)):
+        await sweep()
+
+
+async def test_no_init_on_takeover_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions kept after a new producer's init: what others committed meanwhile is doubled."""
+    restore = JoinTask._restore
+
+    async def keep_positions(self: JoinTask) -> None:
+        kept = dict(getattr(self, "kept", {}))
+        await restore(self)
+        self._next.update(kept)
+        self.kept = dict.fromkeys(self._next, 0)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(JoinTask, "_restore", keep_positions)
+    found = await _recovered_twice()
+    assert found.events("new") + found.events("repeat") > len(TRAFFIC.records)
+
+
+async def test_recovered_twice_changes_nothing() -> None:
+    assert_exact(await _recovered_twice(), TRAFFIC)
+
+
+async def _recovered_twice() -> Output:
+    """A task whose commit failed after everything was joined recovers, and goes on."""
+    under_test = MemoryCluster(
+        Settings(topic_prefix="test.", partitions=1, transaction_interval_ms=1)
+    )
+    settings, clients = under_test.settings, under_test.clients
+    half = len(TRAFFIC.records) // 2
+    await produce(clients, settings, TRAFFIC.records[:half])
+    async with running_joiner(settings, clients, under_test.open_store):
+        await until_joined(clients, settings, half, LIMIT_SECONDS)
+        # Somebody else's init: the joiner's next commit is fenced, and it recovers.
+        await clients.producer(transactional_id="test.joiner-0").start()
+        await produce(clients, settings, TRAFFIC.records[half:])
+        return await until_joined(clients, settings, len(TRAFFIC.records), LIMIT_SECONDS)

@@ -14,6 +14,7 @@ from schemas.codec import encode
 from schemas.events import Fact, Send
 from schemas.lifecycle import Lifecycle
 from schemas.metrics import CARRIER_LATENCY, COST, MESSAGES, withdrawn
+
 from strategies import facts, histories
 
 

@@ -1,0 +1,1 @@
+"""What `make bench` runs: figures as ratios to a reference in the same run."""

@@ -1,0 +1,142 @@
+"""Values as Vonage writes them: one reader per kind of value, shared by all parsers.
+
+``"null"``, the empty string and an absent key are alike (FACTS section 1). Numbers come as strings
+or as numbers. A value of another type is unknown, never an error: the rest of the webhook counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from schemas.events import TEXT_LENGTH
+from schemas.numbers import money, time_us
+from schemas.vonage.reasons import NotUnderstoodError, Reason
+
+T = TypeVar("T")
+
+# Ids are 16 to 36 characters; a key of state must have a bound.
+ID_LENGTH = 256
+# More digits than any code or count has; str() and int() of thousands of digits raise.
+_DIGITS = 18
+_LARGEST = 10**_DIGITS
+# Nothing longer is a time or a price. It also bounds what the caches hold.
+_NUMERIC_LENGTH = 40
+
+# Provider times outside 2000 to 2100 are mistakes, and would spoil every latency.
+_FIRST_US = 946_684_800_000_000
+_LAST_US = 4_102_444_800_000_000
+
+# Vonage's clock ticks in whole seconds and prices are few: most values were read a moment ago.
+_cached_time_us = lru_cache(maxsize=4096)(time_us)
+_cached_money = lru_cache(maxsize=1024)(money)
+
+
+def text(value: object, length: int = TEXT_LENGTH) -> str | None:
+    """A string cut to its bound, or None. NUL is dropped: PostgreSQL has no text with it."""
+    if type(value) is str:
+        if "\0" in value:
+            value = value.replace("\0", "")
+        return value[:length] if value and value != "null" else None
+    if type(value) is int and -_LARGEST < value < _LARGEST:
+        return str(value)
+    return None
+
+
+def address(value: object) -> str | None:
+    """A number or a sender's name. One was captured with a raw TAB before it (FACTS section 3)."""
+    given = text(value)
+    return given.strip() or None if given is not None else None
+
+
+def whole(value: object) -> int | None:
+    """A count: ``2`` or ``"2"``. Nothing below zero is one."""
+    digits = text(value)
+    if digits is None or len(digits) > _DIGITS or not (digits.isascii() and digits.isdigit()):
+        return None
+    return int(digits)
+
+
+def code(value: object) -> str:
+    """An error code as text; absent, null, empty and 0 are the same code: none (RULES 1)."""
+    given = text(value)
+    if given is None:
+        return ""
+    given = given.strip()
+    return given.lstrip("0") if given.isascii() and given.isdigit() else given
+
+
+def provider_time(value: object) -> tuple[int, int] | tuple[None, None]:
+    """Microseconds since 1970 and the clock's step, or two None."""
+    if type(value) is not str or len(value) > _NUMERIC_LENGTH:
+        return None, None
+    read = _cached_time_us(value)
+    if read is None or not _FIRST_US <= read[0] < _LAST_US:
+        return None, None
+    return read
+
+
+def price(value: object) -> int | None:
+    """Money in 1e-8 units. Strings as a rule; old fixtures have numbers."""
+    if type(value) is str:
+        return _cached_money(value) if len(value) <= _NUMERIC_LENGTH else None
+    if type(value) is int and not -_LARGEST < value < _LARGEST:
+        return None
+    return money(value)
+
+
+def message_id(value: object) -> str:
+    """The id, which is a record's key and a state's key. Raises NotUnderstoodError without one."""
+    if type(value) is int:
+        value = text(value)
+    if value is None or value in ("", "null"):
+        raise NotUnderstoodError(Reason.NO_MESSAGE_ID)
+    # U+FFFD stands for bytes that were no text: two such ids must not become one.
+    if type(value) is not str or len(value) > ID_LENGTH or "\0" in value or "\ufffd" in value:
+        raise NotUnderstoodError(Reason.BAD_MESSAGE_ID)
+    return value
+
+
+def known_id(value: object) -> str | None:
+    """The id in an answer, or None: an empty one occurs, with and without an error."""
+    try:
+        return message_id(value)
+    except NotUnderstoodError:
+        return None
+
+
+def from_json(decode: Callable[[bytes], T], body: bytes) -> T:
+    """Decode JSON; where a strict parser refuses, once more with what Vonage is known to send.
+
+    A captured webhook has a raw TAB inside a string (FACTS section 3). Raises NotUnderstoodError.
+    """
+    try:
+        return decode(body)
+    except msgspec.ValidationError:
+        raise NotUnderstoodError(_invalid(body)) from None
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return _from_odd_json(decode, body)
+
+
+def _from_odd_json(decode: Callable[[bytes], T], body: bytes) -> T:
+    if not body.strip():
+        raise NotUnderstoodError(Reason.EMPTY)
+    try:
+        parsed: Any = json.loads(body.decode("utf-8-sig"), strict=False)
+        # Through bytes once more, so that lone surrogates cannot come in this way.
+        return decode(msgspec.json.encode(parsed))
+    except msgspec.ValidationError:
+        raise NotUnderstoodError(_invalid(body)) from None
+    except (msgspec.MsgspecError, RecursionError, OverflowError, ValueError):
+        # From None: the cause would carry the bytes.
+        raise NotUnderstoodError(Reason.NOT_JSON) from None
+
+
+def _invalid(body: bytes) -> Reason:
+    """Our structs let any value in, so that valid JSON fails for one of two reasons."""
+    is_object = body.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    return Reason.NUMBER_RANGE if is_object else Reason.NOT_AN_OBJECT

@@ -1,0 +1,38 @@
+"""Why bytes could not be used: every reason there is, in one table.
+
+A reason stands in the header ``reason`` of a quarantined record and in a metric label, so it is one
+of these and nothing else: never a part of the input.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a webhook or a record is in quarantine."""
+
+    EMPTY = "empty body"
+    NOT_JSON = "not JSON"
+    NOT_AN_OBJECT = "JSON, but not an object"
+    NUMBER_RANGE = "JSON with a number that is out of range"
+    CONTENT_TYPE = "content type is neither JSON nor a form"
+    TOO_MANY_FIELDS = "too many fields"
+    NO_MESSAGE_ID = "no message id"
+    BAD_MESSAGE_ID = "message id is too long or not text"
+    NO_STATUS = "message id, but neither a status nor a message"
+    MESSAGES_V01_STATUS = "messages v0.1 status: not yet understood"
+    MESSAGES_V01_INBOUND = "messages v0.1 inbound: not yet understood"
+    MESSAGES_V1_INBOUND = "messages v1 inbound: not yet understood"
+    SMS_INBOUND = "sms inbound: not yet understood"
+    SEND_MALFORMED = "send record does not have the form of a send"
+    SEND_KIND = "send record of a kind not yet understood"
+    TOPIC = "topic has no decoder"
+
+
+class NotUnderstoodError(Exception):
+    """These bytes cannot be used. Carries a reason of the table, never a part of the bytes."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason

@@ -1,0 +1,90 @@
+"""What the edge's tests stand on: a log whose acknowledgements can be held, and an edge over it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientSession
+from aiokafka.errors import KafkaConnectionError
+from prometheus_client import CollectorRegistry
+
+from ingest.handlers import Dependencies
+from ingest.publish import Publisher
+
+from fakes.log import MemoryBatch, MemoryLog, MemoryProducer
+
+
+class HeldLog(MemoryLog):
+    """A log that can be told to hold acknowledgements, and to fail batches or starts."""
+
+    def __init__(self, partitions: int = 3) -> None:
+        super().__init__(partitions)
+        self.acknowledging = asyncio.Event()
+        self.acknowledging.set()
+        self.failing: list[BaseException] = []
+        self.failing_starts = 0
+        self.producers: list[HeldProducer] = []
+        self.batch_sizes: list[int] = []
+
+    def producer(self, *, transactional_id: str | None = None) -> HeldProducer:
+        made = HeldProducer(self, transactional_id, f"producer-{len(self.producers)}")
+        self.producers.append(made)
+        return made
+
+
+class HeldProducer(MemoryProducer):
+    log: HeldLog
+    stopped = False
+
+    async def start(self) -> None:
+        if self.log.failing_starts:
+            self.log.failing_starts -= 1
+            raise KafkaConnectionError
+        await super().start()
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    async def send_batch(
+        self, batch: MemoryBatch, topic: str, *, partition: int
+    ) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._acknowledge(batch, topic, partition))
+
+    async def _acknowledge(self, batch: MemoryBatch, topic: str, partition: int) -> Any:
+        self.log.batch_sizes.append(batch.record_count())
+        await self.log.acknowledging.wait()
+        if self.log.failing:
+            raise self.log.failing.pop(0)
+        return await (await super().send_batch(batch, topic, partition=partition))
+
+
+@dataclass
+class Edge:
+    """The edge under test, and all that is around it."""
+
+    log: HeldLog
+    given: Dependencies
+    publisher: Publisher
+    registry: CollectorRegistry
+    session: ClientSession
+    public: str
+    internal: str
+    public_port: int
+
+    def count(self, answer: str, route: str = "webhooks", reason: str = "") -> float:
+        total = 0.0
+        for metric in self.registry.collect():
+            for sample in metric.samples:
+                labels = sample.labels
+                if (
+                    sample.name == "sendtrace_edge_answers_total"
+                    and (labels["answer"], labels["route"]) == (answer, route)
+                    and labels["reason"] == reason
+                ):
+                    total += sample.value
+        return total
+
+    def stored(self) -> int:
+        return sum(len(entries) for entries in self.log.entries.values())

@@ -1,0 +1,68 @@
+"""All stages in one event loop, over any cluster and warehouse: the walkthrough's machinery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ingest.app import serve
+from processors.store import Store
+from sendtrace.runtime.kafka import Clients
+from sendtrace.runtime.service import Health
+from sendtrace.runtime.settings import Settings
+from sinks.exporter import TotalsCollector, export
+from sinks.loader import load
+from sinks.postgres import Warehouse
+from sinks.sums import Sums
+
+from engine import running_joiner
+
+
+@dataclass
+class Pipeline:
+    """A running pipeline: where to post, and what its exporter shows."""
+
+    http: aiohttp.ClientSession
+    public: str
+    internal: str
+    registry: CollectorRegistry
+
+    def figure(self, name: str, **labels: str) -> float:
+        """The sum over all series of a metric that have these labels."""
+        families = text_string_to_metric_families(generate_latest(self.registry).decode())
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+@asynccontextmanager
+async def running_pipeline(
+    settings: Settings, clients: Clients, open_store: Callable[[int], Store], warehouse: Warehouse
+) -> AsyncIterator[Pipeline]:
+    """Edge, joiner, exporter and loader; every stage is stopped in order at the end."""
+    stopping = asyncio.Event()
+    ports: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+    sums, registry, exporting = Sums(), CollectorRegistry(), Health()
+    registry.register(TotalsCollector(sums))
+    async with (
+        running_joiner(settings, clients, open_store),
+        aiohttp.ClientSession() as http,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(
+            serve(settings, clients, stopping, lambda *bound: ports.set_result(bound))
+        )
+        group.create_task(export(clients, settings, sums, exporting, stopping))
+        group.create_task(load(clients, warehouse, settings, Health(), stopping))
+        public, internal = await asyncio.wait_for(ports, 20)
+        yield Pipeline(http, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}", registry)
+        stopping.set()

@@ -1,0 +1,63 @@
+"""What `up` decides before it starts anything."""
+
+import pytest
+
+from sendtrace.local.plan import Options, child_environment, make_plan
+from sendtrace.runtime.settings import Settings, SettingsError, from_environment
+
+
+def test_everything_is_started_here_by_default() -> None:
+    plan = make_plan(Settings(), {}, Options())
+    assert plan.ports == {
+        "edge": 8080,
+        "edge's internal port": 8081,
+        "joiner": 8083,
+        "exporter": 8084,
+        "loader": 8085,
+        "Kafka": 19092,
+        "Kafka's controller": 19093,
+        "PostgreSQL": 15432,
+    }
+    assert [process.name for process in plan.processes] == ["edge", "joiner", "loader", "exporter"]
+    assert plan.simulator is not None
+    assert plan.simulator.arguments == ("simulate", "--rate", "20.0")
+
+
+def test_the_port_base_moves_every_port_and_address() -> None:
+    plain = make_plan(Settings(), {}, Options())
+    moved = make_plan(Settings(port_base=1000), {}, Options())
+    assert moved.ports == {name: port + 1000 for name, port in plain.ports.items()}
+    assert moved.settings.kafka_bootstrap == "127.0.0.1:20092"
+    assert moved.settings.postgres_dsn == "postgresql://sendtrace@127.0.0.1:16432/sendtrace"
+
+
+def test_servers_of_yours_are_used_and_not_started() -> None:
+    environment = {
+        "SENDTRACE_KAFKA_BOOTSTRAP": "kafka.example:9092",
+        "SENDTRACE_POSTGRES_DSN": "postgresql://db.example/warehouse",
+    }
+    plan = make_plan(from_environment(environment), environment, Options())
+    assert (plan.kafka_port, plan.postgres_port) == (None, None)
+    assert plan.settings.kafka_bootstrap == "kafka.example:9092"
+    assert plan.settings.postgres_dsn == "postgresql://db.example/warehouse"
+    assert not {"Kafka", "PostgreSQL"} & plan.ports.keys()
+
+
+def test_the_simulator_can_be_left_out_or_bounded() -> None:
+    assert make_plan(Settings(), {}, Options(rate=None)).simulator is None
+    bounded = make_plan(Settings(), {}, Options(rate=5.0, simulate_seconds=30.0)).simulator
+    assert bounded is not None
+    assert bounded.arguments == ("simulate", "--rate", "5.0", "--for", "30.0s")
+    assert bounded.may_finish
+
+
+def test_a_port_of_zero_is_refused() -> None:
+    with pytest.raises(SettingsError, match="fixed ports"):
+        make_plan(Settings(edge_port=0), {}, Options())
+
+
+def test_a_child_gets_exactly_these_settings_and_the_rest_of_the_environment() -> None:
+    settings = make_plan(Settings(port_base=7), {}, Options()).settings
+    environment = child_environment({"PATH": "/bin", "SENDTRACE_PORT_BASE": "1"}, settings)
+    assert environment["PATH"] == "/bin"
+    assert from_environment(environment) == settings

@@ -1,0 +1,82 @@
+"""The supervisor: restarts within a budget, stops in order, leaves nothing."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sendtrace.local import supervisor as module
+from sendtrace.local.plan import ChildPlan
+from sendtrace.local.process import LocalStackError
+from sendtrace.local.supervisor import RestartBudget, Supervisor
+
+
+def test_the_budget_allows_five_a_minute_and_then_more_as_time_goes() -> None:
+    budget = RestartBudget()
+    assert [budget.allows(now) for now in range(6)] == [True] * 5 + [False]
+    assert not budget.allows(59.9)
+    assert budget.allows(60.0)
+    assert not budget.allows(60.5)
+
+
+def test_pauses_grow_with_the_deaths_in_the_window() -> None:
+    budget = RestartBudget()
+    pauses = [budget.pause_seconds for now in range(5) if budget.allows(now)]
+    assert pauses == [0.0, 1.0, 2.0, 4.0, 8.0]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], ChildPlan]:
+    """A child whose `python -m sendtrace` is a few lines of the test's own."""
+
+    def make(source: str) -> ChildPlan:
+        (tmp_path / "sendtrace.py").write_text(source)
+        return ChildPlan("child", (), may_finish=True)
+
+    return make
+
+
+def make_supervisor(tmp_path: Path, said: list[str]) -> Supervisor:
+    environment = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    return Supervisor(environment, tmp_path, said.append, lambda: None)
+
+
+async def test_a_child_that_dies_is_started_again_and_then_given_up(
+    tmp_path: Path, command: Callable[[str], ChildPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(RestartBudget, "pause_seconds", 0.0)
+    said: list[str] = []
+    supervisor = make_supervisor(tmp_path, said)
+    supervisor.start(command("import sys; sys.exit('no bread')"))
+    with pytest.raises(LocalStackError, match=r"(?s)died 6 times in a minute.*no bread"):
+        await asyncio.wait_for(supervisor.watch(), 30)
+    assert said == ["child died with exit code 1; starting it again"] * 5
+    assert supervisor.pids() == {}
+
+
+async def test_a_child_that_may_finish_is_not_started_again(
+    tmp_path: Path, command: Callable[[str], ChildPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    said: list[str] = []
+    supervisor = make_supervisor(tmp_path, said)
+    supervisor.start(command("print('12 sends')"))
+    watching = asyncio.create_task(supervisor.watch())
+    async with asyncio.timeout(10):
+        while not said:
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert said == ["child is done: 12 sends"]
+
+
+async def test_stop_ends_what_runs(tmp_path: Path, command: Callable[[str], ChildPlan]) -> None:
+    supervisor = make_supervisor(tmp_path, [])
+    supervisor.start(command("import time; time.sleep(60)"))
+    pid = supervisor.pids()["child"]
+    assert psutil.Process(pid).is_running()
+    await supervisor.stop(["simulator", "child"])
+    assert not psutil.pid_exists(pid)
+    assert supervisor.pids() == {}

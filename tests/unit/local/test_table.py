@@ -1,0 +1,85 @@
+"""The live table: figures from scraped pages, told without guessing."""
+
+from io import StringIO
+
+from rich.console import Console
+
+from sendtrace.local.table import Figures, Scrape, figures, line, samples, table
+
+EDGE = """
+# TYPE sendtrace_edge_answers_total counter
+sendtrace_edge_answers_total{answer="accepted",reason="",route="webhooks",status="200"} %d
+sendtrace_edge_answers_total{answer="quarantined",reason="x",route="webhooks",status="200"} 3
+sendtrace_edge_answers_total{answer="kafka_slow",reason="",route="webhooks",status="503"} 2
+sendtrace_edge_answers_total{answer="sends_accepted",reason="",route="sends",status="200"} 40
+"""
+JOINER = """
+# TYPE sendtrace_loop_records_total counter
+sendtrace_loop_records_total %d
+# TYPE sendtrace_loop_lag_records gauge
+sendtrace_loop_lag_records 7
+"""
+EXPORTER = """
+# TYPE sendtrace_messages_total counter
+sendtrace_messages_total{account="a",api="sms",channel="sms",outcome="pending"} 50
+sendtrace_messages_total{account="a",api="sms",channel="sms",outcome="delivered"} 30
+sendtrace_messages_total{account="b",api="sms",channel="sms",outcome="delivered"} 10
+sendtrace_messages_total{account="b",api="sms",channel="sms",outcome="unknown"} 1
+# TYPE sendtrace_messages_withdrawn_total counter
+sendtrace_messages_withdrawn_total{account="a",api="sms",channel="sms",outcome="pending"} 45
+sendtrace_messages_withdrawn_total{account="b",api="sms",channel="sms",outcome="unknown"} 1
+# TYPE sendtrace_exporter_lag_records gauge
+sendtrace_exporter_lag_records 0
+"""
+
+
+def scrape(at_seconds: float, **pages: str) -> Scrape:
+    return Scrape(at_seconds, {name: samples(page) for name, page in pages.items()})
+
+
+def test_rates_are_growth_per_second() -> None:
+    before = scrape(10.0, edge=EDGE % 100, joiner=JOINER % 1000)
+    now = scrape(12.0, edge=EDGE % 180, joiner=JOINER % 1300)
+    shown = figures(before, now)
+    assert (shown.webhooks_per_second, shown.sends_per_second) == (40.0, 0.0)
+    assert shown.joined_per_second == 150.0
+
+
+def test_a_restarted_process_counts_from_zero_and_no_rate_is_negative() -> None:
+    before = scrape(10.0, edge=EDGE % 5000)
+    assert figures(before, scrape(11.0, edge=EDGE % 15)).webhooks_per_second == 20.0
+
+
+def test_without_an_earlier_scrape_there_are_no_rates() -> None:
+    shown = figures(None, scrape(10.0, edge=EDGE % 100))
+    assert shown.webhooks_per_second is None
+
+
+def test_outcomes_are_what_entered_less_what_left_largest_first() -> None:
+    shown = figures(None, scrape(1.0, exporter=EXPORTER))
+    assert shown.outcomes == (("delivered", 40), ("pending", 5))
+
+
+def test_refused_quarantined_and_lags() -> None:
+    shown = figures(None, scrape(1.0, edge=EDGE % 100, joiner=JOINER % 1, exporter=EXPORTER))
+    assert (shown.refused, shown.quarantined) == (2, 3)
+    assert shown.lags == (("joiner", 7), ("loader", None), ("exporter", 0))
+
+
+def test_a_process_that_does_not_answer_is_unknown_and_not_zero() -> None:
+    shown = figures(scrape(1.0), scrape(2.0))
+    assert (shown.webhooks_per_second, shown.refused) == (None, None)
+    assert line(shown) == (
+        "webhooks/s -  sends/s -  joined/s -  |  none yet  |  "
+        "behind by joiner=- loader=- exporter=-"
+    )
+
+
+def test_the_table_shows_every_figure() -> None:
+    shown = Figures(31.25, 20.0, 50.0, 0, 3, (("delivered", 12345),), (("joiner", 7),))
+    console = Console(width=100, file=StringIO())
+    with console.capture() as captured:
+        console.print(table(shown))
+    text = captured.get()
+    for expected in ("31.2", "20.0", "50.0", "12,345", "delivered", "joiner behind by", "3"):
+        assert expected in text

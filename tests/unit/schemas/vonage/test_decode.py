@@ -1,0 +1,64 @@
+"""A record of an input topic, with its headers, to an event, a send or a reason."""
+
+from __future__ import annotations
+
+from schemas import topics
+from schemas.codec import TYPE_RECEIPT, TYPE_SEND, TYPE_STATUS, cloud_event, encode
+from schemas.events import Event, Send
+from schemas.vonage.decode import Unusable, decode
+from schemas.vonage.reasons import Reason
+from schemas.vonage.sms import FORM
+
+STATUS = b'{"message_uuid":"id-1","status":"delivered"}'
+SEND = Send(message_id="id-1", send_id="s1", api="sms", arrived_at_us=5)
+
+
+def headers(ce_type: str, content_type: str | None, verified: str) -> list[tuple[str, bytes]]:
+    return cloud_event(
+        ce_type=ce_type,
+        ce_id="x",
+        source="//acct/webhooks",
+        at_us=77,
+        content_type=content_type,
+        verified=verified,
+    )
+
+
+def test_time_and_account_come_from_the_headers() -> None:
+    event = decode(topics.STATUSES, STATUS, headers(TYPE_STATUS, None, "jwt"), 5)
+    assert isinstance(event, Event)
+    assert (event.fact.arrived_at_us, event.fact.account) == (77, "acct")
+
+
+def test_an_account_that_was_not_verified_does_not_count() -> None:
+    event = decode(topics.STATUSES, STATUS, headers(TYPE_STATUS, None, "none"), 5)
+    assert isinstance(event, Event)
+    assert event.fact.account == ""
+
+
+def test_without_headers_the_append_time_stands_in() -> None:
+    for odd in ([], [("ce_time", b"\xff")], [("ce_time", b"2020-01-01T00:00:00")]):
+        event = decode(topics.STATUSES, STATUS, odd, 5)
+        assert isinstance(event, Event)
+        assert event.fact.arrived_at_us == 5
+
+
+def test_a_receipt_is_read_by_its_content_type() -> None:
+    query = b"messageId=id-1&status=delivered"
+    event = decode(topics.RECEIPTS, query, headers(TYPE_RECEIPT, FORM, "none"), 5)
+    assert isinstance(event, Event)
+    assert event.message_id == "id-1"
+    assert decode(topics.RECEIPTS, query, [], 5) == Unusable(Reason.NOT_JSON)
+
+
+def test_sends() -> None:
+    assert decode(topics.SENDS, encode(SEND), headers(TYPE_SEND, None, "none"), 5) == SEND
+    assert decode(topics.SENDS, encode(SEND), [], 5) == SEND
+    revoke = [("ce_type", b"com.sendtrace.revoke.v1")]
+    assert decode(topics.SENDS, b"{}", revoke, 5) == Unusable(Reason.SEND_KIND)
+    for broken in (b"", b"{}", b"[" * 100_000, b"\xff"):
+        assert decode(topics.SENDS, broken, [], 5) == Unusable(Reason.SEND_MALFORMED)
+
+
+def test_another_topic_has_no_decoder() -> None:
+    assert decode("lifecycles", b"{}", [], 5) == Unusable(Reason.TOPIC)

@@ -1,0 +1,182 @@
+"""The exporter: silent until the sums are whole, then what Prometheus reads."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.metrics import LATENCY_BUCKETS_MS
+from schemas.totals import Histogram, TotalsRecord, label_set, totals_key
+from sendtrace.runtime.service import Health, http_server
+from sendtrace.runtime.settings import Settings
+from sinks.exporter import Progress, ProgressCollector, TotalsCollector, export, routes
+from sinks.sums import Sums, TotalsError
+
+from fakes.log import MemoryConsumer, MemoryLog
+
+SETTINGS = Settings(partitions=3)
+TOPIC = "sendtrace.totals"
+LABELS = {"account": "a1", "api": "sms", "channel": "sms", "outcome": "delivered"}
+
+
+def record(partition: int, **counters: int) -> tuple[str, int, bytes, bytes]:
+    key = totals_key("join", partition, label_set(LABELS))
+    return TOPIC, partition, key, msgspec.json.encode(TotalsRecord(counters=counters))
+
+
+def samples(sums: Sums) -> dict[tuple[str, tuple[str, ...]], float]:
+    registry = CollectorRegistry()
+    registry.register(TotalsCollector(sums))
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # the reader has no event to wait for
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def exporting(clients: MemoryLog) -> AsyncIterator[SimpleNamespace]:
+    """An exporter that runs while the test does."""
+    stopping, health, sums, progress = asyncio.Event(), Health(), Sums(), Progress()
+    task = asyncio.create_task(export(clients, SETTINGS, sums, health, stopping, progress))
+    try:
+        yield SimpleNamespace(health=health, sums=sums, progress=progress)
+    finally:
+        stopping.set()
+        await asyncio.wait_for(task, 5)
+
+
+def test_counters_as_prometheus_reads_them() -> None:
+    sums = Sums()
+    sums.apply(*record(0, messages=3)[2:])
+    found = samples(sums)
+    labels = tuple(LABELS.values())
+    assert found["sendtrace_messages_total", labels] == 3
+    # The twin is there although nothing was ever withdrawn: `x - nothing` is nothing in PromQL.
+    assert found["sendtrace_messages_withdrawn_total", labels] == 0
+
+
+def test_money_in_units_of_the_currency() -> None:
+    sums = Sums()
+    labels = {"account": "a", "api": "sms", "channel": "sms", "cost_source": "event"}
+    key = totals_key("join", 0, label_set(labels | {"currency": "EUR"}))
+    sums.apply(key, msgspec.json.encode(TotalsRecord(counters={"cost": 3_330_000})))
+    assert samples(sums)["sendtrace_cost_total", ("a", "sms", "sms", "event", "EUR")] == 0.0333
+
+
+def test_histograms_are_cumulative_and_in_seconds() -> None:
+    sums = Sums()
+    buckets = [2, 1, *[0] * (len(LATENCY_BUCKETS_MS) - 2), 4]
+    key = totals_key("join", 0, label_set({"account": "a", "api": "sms", "channel": "sms"}))
+    value = TotalsRecord(histograms={"carrier_latency": Histogram(buckets, 12_500)})
+    sums.apply(key, msgspec.json.encode(value))
+    found, name = samples(sums), "sendtrace_carrier_latency_seconds"
+    labels = ("a", "sms", "sms")
+    limits = ("1.0", "2.0", "259200.0", "+Inf")
+    assert [found[f"{name}_bucket", (*labels, le)] for le in limits] == [2, 3, 3, 7]
+    assert found[f"{name}_count", labels] == 7
+    assert found[f"{name}_sum", labels] == 12.5
+
+
+def test_the_exporters_own_figures_can_be_scraped() -> None:
+    registry = CollectorRegistry()
+    registry.register(ProgressCollector(Progress(), Sums()))
+    text = generate_latest(registry).decode()
+    assert "sendtrace_exporter_lag_records 0.0" in text
+    assert "sendtrace_exporter_seconds_since_answer" in text
+
+
+async def test_ready_only_at_the_end_as_it_was_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MemoryLog()
+    for count in range(1, 4):
+        log.put(*record(1, messages=count))
+    gate = asyncio.Event()
+    read = MemoryConsumer._read
+    # One record a poll, and the last one only when the gate opens.
+    monkeypatch.setattr(
+        MemoryConsumer,
+        "_read",
+        lambda self, tp, _: (
+            [] if self._positions[tp] == 2 and not gate.is_set() else read(self, tp, 1)
+        ),
+    )
+    async with exporting(log) as running:
+        await until(lambda: running.progress.records_read == 2)
+        await asyncio.sleep(0.01)
+        assert not running.health.ready
+        gate.set()
+        await until(lambda: running.health.ready)
+        assert list(running.sums.counters["messages"].values()) == [3]
+
+
+async def test_ready_although_the_last_offsets_are_control_records() -> None:
+    log = MemoryLog()
+    for partition, end in ((0, "commit_transaction"), (1, "abort_transaction")):
+        producer = log.producer(transactional_id=f"t{partition}")
+        await producer.start()
+        await producer.begin_transaction()
+        batch = producer.create_batch()
+        _, _, key, value = record(partition, messages=5)
+        batch.append(timestamp=None, key=key, value=value)
+        await producer.send_batch(batch, TOPIC, partition=partition)
+        await getattr(producer, end)()
+    async with exporting(log) as running:
+        await until(lambda: running.health.ready)
+        assert list(running.sums.counters["messages"].values()) == [5]
+
+
+async def test_an_empty_topic_is_read_to_the_end() -> None:
+    async with exporting(MemoryLog()) as running:
+        await until(lambda: running.health.ready)
+
+
+async def test_goes_on_reading_and_two_exporters_show_the_same() -> None:
+    log = MemoryLog()
+    log.put(*record(0, messages=1))
+    async with exporting(log) as first, exporting(log) as second:
+        await until(lambda: first.health.ready and second.health.ready)
+        log.put(*record(0, messages=6))
+        log.put(*record(2, messages=1))
+        await until(lambda: first.progress.records_read == second.progress.records_read == 3)
+        assert samples(first.sums) == samples(second.sums)
+        assert first.sums.counters["messages"] == {tuple(LABELS.values()): 7}
+
+
+async def test_a_record_that_cannot_be_read_ends_the_process() -> None:
+    log = MemoryLog()
+    log.put(TOPIC, 0, record(0)[2], b"no totals")
+    task = asyncio.create_task(export(log, SETTINGS, Sums(), Health(), asyncio.Event()))
+    with pytest.raises(ExceptionGroup) as raised:
+        await task
+    assert raised.group_contains(TotalsError)
+
+
+async def test_metrics_and_readiness_answer_503_until_ready() -> None:
+    health, registry, sums = Health(), CollectorRegistry(), Sums()
+    registry.register(TotalsCollector(sums))
+    app = web.Application()
+    app.add_routes(routes(health, registry))
+    async with http_server(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
+
+        async def status(path: str) -> int:
+            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+                return response.status
+
+        before = [await status(path) for path in ("/metrics", "/readyz", "/livez")]
+        health.set_ready()
+        after = [await status(path) for path in ("/metrics", "/readyz", "/livez")]
+    assert (before, after) == ([503, 503, 200], [200, 200, 200])

@@ -1,0 +1,255 @@
+"""The loader: nothing lost, nothing twice, whatever is away, and stops on another log."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
+
+from schemas.codec import encode, header
+from schemas.lifecycle import Lifecycle, Summary
+from sendtrace.runtime.kafka import Partition
+from sendtrace.runtime.service import Health
+from sendtrace.runtime.settings import Settings
+from sinks import loader
+from sinks.loader import TooMuchQuarantine, load, require_same_log
+from sinks.postgres import Position, Source, SourceChanged, WarehouseAway
+from sinks.rows import NAMES, RowReason
+
+from fakes.log import MemoryLog, MemoryProducer
+from fakes.warehouse import MemoryWarehouse
+
+SETTINGS = Settings(partitions=3, loader_interval_ms=1)
+TOPIC = "sendtrace.lifecycles"
+PARTITIONS = [Partition(TOPIC, p) for p in range(3)]
+OUTCOME = NAMES.index("outcome")
+
+
+def put(log: MemoryLog, message_id: str, outcome: str = "delivered", partition: int = 0) -> None:
+    summary = Summary(outcome=outcome)  # type: ignore[arg-type]
+    value = encode(Lifecycle(message_id=message_id, summary=summary))
+    log.put(TOPIC, partition, message_id.encode(), value)
+
+
+def outcomes(warehouse: MemoryWarehouse) -> dict[str, object]:
+    return {message_id: row[OUTCOME] for message_id, row in warehouse.rows.items()}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # the loader has no event to wait for
+            await asyncio.sleep(0.001)
+
+
+def saved(warehouse: MemoryWarehouse) -> dict[int, int]:
+    return {p.partition: position.next for p, position in warehouse.offsets.items()}
+
+
+@asynccontextmanager
+async def loading(
+    log: MemoryLog, warehouse: MemoryWarehouse, registry: CollectorRegistry | None = None
+) -> AsyncIterator[Health]:
+    stopping, health = asyncio.Event(), Health()
+    task = asyncio.create_task(load(log, warehouse, SETTINGS, health, stopping, registry))
+    try:
+        yield health
+    finally:
+        stopping.set()
+        await asyncio.wait_for(task, 5)
+
+
+async def load_until_it_fails(
+    log: MemoryLog, warehouse: MemoryWarehouse, source: Source | None = None
+) -> None:
+    loading = load(log, warehouse, SETTINGS, Health(), asyncio.Event(), source=source)
+    await asyncio.wait_for(loading, 5)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "FIRST_PAUSE_SECONDS", 0.001)
+
+
+async def test_loads_all_partitions_and_goes_on() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    put(log, "m1", "pending")
+    put(log, "m2", partition=2)
+    async with loading(log, warehouse) as health:
+        await until(lambda: len(warehouse.rows) == 2)
+        assert health.ready
+        put(log, "m1", "read")
+        await until(lambda: outcomes(warehouse) == {"m1": "read", "m2": "delivered"})
+        await until(lambda: saved(warehouse) == {0: 2, 1: 0, 2: 1})
+
+
+async def test_a_restart_goes_on_where_the_warehouse_is() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    put(log, "m1")
+    async with loading(log, warehouse):
+        await until(lambda: saved(warehouse)[0] == 1 if warehouse.offsets else False)
+    warehouse.rows.clear()  # what was loaded is not loaded again
+    put(log, "m2")
+    async with loading(log, warehouse):
+        await until(lambda: bool(warehouse.rows))
+    assert list(warehouse.rows) == ["m2"]
+
+
+async def test_waits_for_a_database_that_is_away_and_loses_nothing() -> None:
+    log, warehouse, registry = MemoryLog(), MemoryWarehouse(), CollectorRegistry()
+    warehouse.away = 3
+    put(log, "m1")
+    async with loading(log, warehouse, registry) as health:
+        await until(lambda: len(warehouse.rows) == 1)
+        warehouse.away = 5
+        put(log, "m2")
+        await until(lambda: not health.ready)
+        await until(lambda: len(warehouse.rows) == 2)
+        await until(lambda: health.ready)
+    assert registry.get_sample_value("sendtrace_loader_retries_total") == 8
+
+
+async def test_a_lost_answer_of_a_commit_that_held_doubles_nothing() -> None:
+    log, warehouse, registry = MemoryLog(), MemoryWarehouse(), CollectorRegistry()
+    warehouse.lost_answers = 1
+    put(log, "m1")
+    async with loading(log, warehouse, registry):
+        await until(lambda: registry.get_sample_value("sendtrace_loop_recoveries_total") == 2)
+        put(log, "m2")
+        await until(lambda: len(warehouse.rows) == 2)
+    assert registry.get_sample_value("sendtrace_loader_rows_total") == 1
+
+
+async def test_of_two_loaders_one_is_ahead_and_both_go_on() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    async with loading(log, warehouse), loading(log, warehouse):
+        for number in range(50):
+            put(log, f"m{number}", partition=number % 3)
+            await asyncio.sleep(0.002)
+        await until(lambda: len(warehouse.rows) == 50)
+        await until(lambda: sum(saved(warehouse).values()) == 50)
+
+
+async def test_what_cannot_be_read_is_in_quarantine_before_the_position_moves() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    async with loading(log, warehouse) as health:
+        await until(lambda: health.ready)
+        warehouse.away = 1_000_000
+        put(log, "m1")
+        log.put(TOPIC, 0, b"m2", b"not a lifecycle", [("x", b"1")])
+        put(log, "m3")
+        await until(lambda: bool(log.records("sendtrace.quarantine")))
+        assert saved(warehouse)[0] == 0
+        warehouse.away = 0
+        await until(lambda: saved(warehouse)[0] == 3)
+    assert list(warehouse.rows) == ["m1", "m3"]
+    [kept] = log.records("sendtrace.quarantine")  # once, however often the write was tried
+    assert (kept.key, kept.value) == (b"m2", b"not a lifecycle")
+    assert header(kept.headers, "x") == "1"
+    assert header(kept.headers, "reason") == RowReason.UNDECODABLE.value
+    assert header(kept.headers, "st_origin") == "lifecycles-0-1"
+
+
+async def test_without_an_acknowledgement_of_quarantine_nothing_moves() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    log.put(TOPIC, 0, b"m1", b"not a lifecycle")
+
+    def refuse(operation: str, _: str) -> None:
+        if operation == "send_batch":
+            raise TimeoutError
+
+    log.on_point = refuse
+    with pytest.raises(loader.DependencyAway):
+        await load_until_it_fails(log, warehouse)
+    assert saved(warehouse) == {0: 0, 1: 0, 2: 0}
+
+
+async def test_a_failed_acknowledgement_of_quarantine_moves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    log.put(TOPIC, 0, b"m1", b"not a lifecycle")
+
+    async def refused(*_: object, **__: object) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(KafkaError())
+        return future
+
+    monkeypatch.setattr(MemoryProducer, "send_batch", refused)
+    with pytest.raises(KafkaError):
+        await load_until_it_fails(log, warehouse)
+    assert saved(warehouse) == {0: 0, 1: 0, 2: 0}
+
+
+async def test_a_flood_of_unusable_records_stops_the_process() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    for _ in range(loader.QUARANTINE_SAMPLE):
+        log.put(TOPIC, 0, b"m1", b"not a lifecycle")
+    with pytest.raises(TooMuchQuarantine):
+        await load_until_it_fails(log, warehouse)
+    assert saved(warehouse) == {0: 0, 1: 0, 2: 0}
+    assert log.records("sendtrace.quarantine") == []
+
+
+async def test_a_stop_does_not_wait_for_a_database_that_is_away() -> None:
+    log, warehouse, stopping = MemoryLog(), MemoryWarehouse(), asyncio.Event()
+    task = asyncio.create_task(load(log, warehouse, SETTINGS, Health(), stopping))
+    await until(lambda: bool(warehouse.offsets))
+    put(log, "m1")
+    warehouse.away = 1_000_000
+    await until(lambda: warehouse.away < 1_000_000)
+    left = warehouse.away
+    stopping.set()
+    with pytest.raises(WarehouseAway):
+        await asyncio.wait_for(task, 5)
+    assert left - warehouse.away <= 2
+
+
+async def test_forgotten_deletes_and_expired_keeps() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    put(log, "m1")
+    put(log, "m2")
+    async with loading(log, warehouse):
+        await until(lambda: len(warehouse.rows) == 2)
+        log.put(TOPIC, 0, b"m1", None, [("reason", b"expired")])
+        log.put(TOPIC, 0, b"m2", None, [("reason", b"forgotten")])
+        await until(lambda: list(warehouse.rows) == ["m1"])
+        await until(lambda: saved(warehouse)[0] == 4)
+
+
+async def test_another_cluster_stops_it() -> None:
+    warehouse = MemoryWarehouse()
+    await warehouse.remember(Source(TOPIC, "cluster-a"))
+    with pytest.raises(SourceChanged):
+        await load_until_it_fails(MemoryLog(), warehouse, Source(TOPIC, "cluster-b"))
+
+
+async def test_a_log_shorter_than_the_saved_position_stops_it() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    put(log, "m1")
+    warehouse.offsets = {p: Position(5, 1) for p in PARTITIONS}
+    with pytest.raises(SourceChanged, match=r"at offset 5 .* ends at 1"):
+        await load_until_it_fails(log, warehouse)
+    assert not warehouse.rows
+
+
+@pytest.mark.parametrize(
+    ("position", "allowed"), [(2, False), (3, True), (7, True), (9, True), (10, False)]
+)
+def test_the_saved_position_must_lie_within_the_log(position: int, allowed: bool) -> None:
+    def check(saved: Mapping[Partition, int]) -> None:
+        require_same_log(
+            PARTITIONS[:1], saved, dict.fromkeys(PARTITIONS, 3), dict.fromkeys(PARTITIONS, 9)
+        )
+
+    if allowed:
+        check({PARTITIONS[0]: position})
+    else:
+        with pytest.raises(SourceChanged):
+            check({PARTITIONS[0]: position})
+
+
+def test_another_number_of_partitions_stops_it() -> None:
+    with pytest.raises(SourceChanged, match="for life"):
+        require_same_log(PARTITIONS[:2], dict.fromkeys(PARTITIONS, 0), {}, {})
