@@ -7,7 +7,6 @@ quarter less than an Application (BENCH-NOTES). The internal port has health, me
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -43,9 +42,6 @@ async def run(settings: Settings) -> None:
     for drift in await topics.require(settings):
         log.warning("%s", drift)
     logging.getLogger("aiohttp.server").addFilter(without_content)
-    # The largest single gain in BENCH-NOTES: what is there now is never looked at again.
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1000)
     await serve(settings, KafkaClients(settings), stop_on_signals())
 
 

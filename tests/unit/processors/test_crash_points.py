@@ -13,7 +13,16 @@ import pytest
 from processors.transaction import JoinTask
 from sendtrace.runtime.settings import Settings
 
-from engine import Output, Traffic, assert_exact, produce, running_joiner, until_joined, until_read
+from engine import (
+    Output,
+    Traffic,
+    assert_exact,
+    output,
+    produce,
+    running_joiner,
+    until_joined,
+    until_read,
+)
 from fakes.cluster import MemoryCluster
 
 POINTS = range(1, 60)

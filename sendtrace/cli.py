@@ -1,0 +1,275 @@
+"""The ``sendtrace`` command. Each subcommand imports what it runs, so that ``--help`` is quick.
+
+Exit codes: 0 done, 2 wrong usage, 3 configuration, 4 a dependency is away, 5 data differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import click
+import msgspec
+
+from sendtrace.runtime.settings import Settings, from_environment
+
+OK, DIFFERS = 0, 5
+DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Duration(click.ParamType[float]):
+    """``30s``, ``5m``, ``1h`` or ``500ms`` as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value)
+        number = text.rstrip("mhs")
+        unit = text[len(number) :] or "s"
+        try:
+            seconds = float(number) * DURATION_UNITS[unit]
+        except (ValueError, KeyError):
+            self.fail(f"{text!r} is no duration: write 30s, 5m or 1h", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{text!r} is not longer than nothing", param, ctx)
+        return seconds
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sendtrace")
+def cli() -> None:
+    """What became of every message sent through Vonage.
+
+    `sendtrace up` runs everything on this machine: Kafka, PostgreSQL, the pipeline and simulated
+    traffic. Settings are environment variables SENDTRACE_*; `sendtrace config` lists them.
+    """
+    # A command says in one sentence that Kafka is away; its client would say it once more.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+
+
+@cli.command()
+@click.option("--rate", default=20.0, show_default=True, help="Simulated messages a second.")
+@click.option("--no-simulate", is_flag=True, help="Start without simulated traffic.")
+@click.option("--for", "seconds", type=Duration(), help="Stop simulating after this, as 30s.")
+@click.option("--fresh", is_flag=True, help="Remove the data of earlier runs first.")
+@click.option("--port-base", type=click.IntRange(0, 40_000), help="Added to every port.")
+def up(
+    rate: float, no_simulate: bool, seconds: float | None, fresh: bool, port_base: int | None
+) -> None:
+    """Run the whole stack here until Ctrl-C. The data stays for the next time."""
+    from sendtrace.local.plan import Options, make_plan
+    from sendtrace.local.stack import up as run_stack
+    from sendtrace.runtime.service import stop_on_signals
+
+    settings = _settings()
+    if port_base is not None:
+        settings = msgspec.structs.replace(settings, port_base=port_base)
+    options = Options(None if no_simulate else _positive(rate), seconds)
+    plan = make_plan(settings, os.environ, options)
+
+    async def run() -> None:
+        await run_stack(plan, fresh, os.environ, stop_on_signals())
+
+    asyncio.run(run())
+
+
+@cli.command()
+def down() -> None:
+    """Stop a stack that runs, or was left behind, in this data folder."""
+    from sendtrace.local.record import stop_left_behind
+
+    for line in stop_left_behind(Path(_settings().data_dir)):
+        click.echo(line)
+
+
+@cli.command()
+def edge() -> None:
+    """Take webhooks and sends in (Vonage to Kafka)."""
+    from ingest import app
+
+    _run_process(app.run)
+
+
+@cli.command()
+def joiner() -> None:
+    """Join each send with what came back (Kafka to Kafka, exactly once)."""
+    from processors import wiring
+
+    _run_process(wiring.run_joiner)
+
+
+@cli.command()
+def exporter() -> None:
+    """Show the totals to Prometheus (Kafka to /metrics)."""
+    from sinks import exporter as module
+
+    _run_process(module.run)
+
+
+@cli.command()
+def loader() -> None:
+    """Keep a row per message (Kafka to PostgreSQL)."""
+    from sinks import loader as module
+
+    _run_process(module.run)
+
+
+@cli.command()
+@click.option("--rate", default=20.0, show_default=True, help="Messages a second.")
+@click.option("--for", "seconds", type=Duration(), help="Stop after this, as 30s.")
+@click.option("--seed", type=int, help="The same seed makes the same messages, ids included.")
+@click.option(
+    "--ledger",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write what was sent. [default: <data folder>/ledger.jsonl]",
+)
+def simulate(rate: float, seconds: float | None, seed: int | None, ledger: Path | None) -> None:
+    """Play Vonage: send made-up messages, answers and webhooks to the edge of this machine."""
+    from sendtrace.runtime.service import stop_on_signals
+    from sendtrace.simulator.run import simulate as run_simulator
+
+    settings = _settings()
+    path = ledger or Path(settings.data_dir) / "ledger.jsonl"
+    # Without a seed every run has messages of its own, or a second run would repeat the first.
+    chosen = secrets.randbits(63) if seed is None else seed
+    positive_rate = _positive(rate)
+
+    async def run() -> None:
+        tally = await run_simulator(
+            settings, positive_rate, seconds, chosen, path, stop_on_signals()
+        )
+        click.echo(f"{tally} (seed {chosen})")
+
+    asyncio.run(run())
+
+
+@cli.group()
+def topics() -> None:
+    """Create or check the Kafka topics."""
+
+
+@topics.command("apply")
+def topics_apply() -> None:
+    """Create the topics that are missing."""
+    from sendtrace.runtime import topics as runtime_topics
+
+    lines = asyncio.run(runtime_topics.apply(_settings()))
+    click.echo("\n".join(lines or ["all topics are there and as they must be"]))
+
+
+@topics.command("check")
+def topics_check() -> None:
+    """Print how the topics differ from what they must be; exit 5 if they do."""
+    from sendtrace.runtime import topics as runtime_topics
+
+    drift = asyncio.run(runtime_topics.drift(_settings()))
+    click.echo("\n".join(map(str, drift)) or "all topics are there and as they must be")
+    sys.exit(DIFFERS if drift else OK)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the warehouse's tables up to date."""
+    from sendtrace.runtime.topics import DependencyAway
+    from sinks.migrate import migrate as run_migrations
+
+    dsn = _settings().postgres_dsn
+    try:
+        applied = asyncio.run(run_migrations(dsn))
+    except OSError as error:  # asyncpg passes on what the system says: refused, no such host
+        raise DependencyAway(
+            "PostgreSQL does not answer: start it (`sendtrace up`), or set SENDTRACE_POSTGRES_DSN"
+        ) from error
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def config(as_json: bool) -> None:
+    """Print every setting: its value, its default, and where it came from."""
+    from sendtrace.local import config as report
+
+    rows = report.rows(os.environ)
+    click.echo(report.as_json(rows) if as_json else report.as_text(rows))
+    # After the list: whoever is told of a wrong one wants to see the right ones.
+    _settings()
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Check what sendtrace needs, and say what to do about what is amiss; exit 4 if it is away."""
+    from sendtrace.local import doctor as report
+
+    findings = asyncio.run(report.examine(_settings()))
+    click.echo(report.as_json(findings) if as_json else report.as_text(findings))
+    sys.exit(report.exit_code(findings))
+
+
+def main() -> None:
+    """The console script. Turns errors that people can mend into a sentence and an exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except _foreseen() as error:
+        from sendtrace.local.complaints import complaint
+
+        told = complaint(error)
+        if told is None:
+            raise
+        click.echo(told.text, err=True)
+        sys.exit(told.exit_code)
+
+
+def _foreseen() -> tuple[type[Exception], ...]:
+    """Asked only when something was raised: these imports would make `--help` slow."""
+    from sendtrace.local.complaints import FORESEEN
+
+    return FORESEEN
+
+
+def _settings() -> Settings:
+    return from_environment(os.environ)
+
+
+def _positive(rate: float) -> float:
+    if not 0 < rate < 100_000:
+        raise click.BadParameter("must be above 0 and below 100000", param_hint="--rate")
+    return rate
+
+
+def _run_process(run: Callable[[Settings], Awaitable[None]]) -> None:
+    """One process: settings, logs, garbage collection, and its one event loop."""
+    from sendtrace.runtime.service import configure_logging
+
+    settings = _settings()
+    configure_logging(settings.log_level)
+    _calm_garbage_collection()
+
+    async def run_it() -> None:
+        await run(settings)
+
+    asyncio.run(run_it())
+
+
+def _calm_garbage_collection() -> None:
+    """Spare the collector what never becomes garbage: 21 to 37 % of the CPU (BENCH-NOTES).
+
+    Everything imported is out of its sight, and full collections of the rest are rare. Memory
+    stays bounded, as it would not with ``gc.disable()``.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)

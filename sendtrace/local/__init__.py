@@ -1,0 +1,1 @@
+"""The local stack: real Kafka and real PostgreSQL on a machine that has only Python."""

@@ -1,0 +1,86 @@
+"""Shows the settings as they are in force: value, default, and where each one came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from sendtrace.runtime.settings import PREFIX, Settings
+
+MASK = "****"
+# Settings that hold a URL with, perhaps, a password in it.
+URLS = ("postgres_dsn",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting. ``value`` and ``default`` are masked where they hold a secret."""
+
+    name: str
+    value: str
+    default: str
+    source: Literal["default", "environment"]
+
+
+def rows(environment: Mapping[str, str]) -> list[Row]:
+    """Every setting, in the order of :class:`Settings`. Does not check the values."""
+    result = []
+    for field in msgspec.structs.fields(Settings):
+        name = PREFIX + field.name.upper()
+        default = str(field.default)
+        given = environment.get(name)
+        result.append(
+            Row(
+                name,
+                _masked(field.name, default if given is None else given),
+                _masked(field.name, default),
+                "default" if given is None else "environment",
+            )
+        )
+    return result
+
+
+def as_text(settings: list[Row]) -> str:
+    """Aligned columns; what differs from its default stands first and says so."""
+    width = max(len(row.name) for row in settings)
+    set_here = [row for row in settings if row.source == "environment"]
+    lines = []
+    if set_here:
+        lines.append("Set in the environment:")
+        lines += [
+            f"  {row.name:<{width}}  {row.value}  (default {row.default})" for row in set_here
+        ]
+        lines.append("")
+    lines.append("Defaults:")
+    lines += [f"  {row.name:<{width}}  {row.value}" for row in settings if row.source == "default"]
+    return "\n".join(lines)
+
+
+def as_json(settings: list[Row]) -> str:
+    return json.dumps([vars(row) for row in settings], indent=2)
+
+
+def _masked(field: str, value: str) -> str:
+    return masked_url(value) if field in URLS else value
+
+
+def masked_url(url: str) -> str:
+    """The address without its password. What is no URL is masked whole: it could be anywhere."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return MASK
+    if not parts.netloc:
+        return MASK
+    if password is not None:
+        user = f"{parts.username}:{MASK}@"
+        parts = parts._replace(netloc=user + parts.netloc.rpartition("@")[2])
+    if "password" in parts.query:
+        parts = parts._replace(query=MASK)
+    return urlunsplit(parts)

@@ -1,0 +1,117 @@
+"""What `sendtrace up` is going to start, decided before anything is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from sendtrace.runtime.settings import PREFIX, Settings, SettingsError, to_environment
+
+KAFKA_PORT = 19092
+KAFKA_CONTROLLER_PORT = 19093
+POSTGRES_PORT = 15432
+# What `--fresh` removes: what the stack made, never the folder itself, which may be anyone's.
+MADE_BY_US = ("kafka", "postgres", "state", "logs", "ledger.jsonl")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `up`."""
+
+    rate: float | None = 20.0  # None: no simulator
+    simulate_seconds: float | None = None  # None: as long as the stack
+    is_fresh: bool = False
+
+
+@dataclass(frozen=True)
+class ChildPlan:
+    """One process of ours: its command, and where it tells that it is ready."""
+
+    name: str
+    arguments: tuple[str, ...]
+    port: int = 0  # of /readyz and /metrics; 0: it has none
+    may_finish: bool = False
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """Everything `up` needs to know. A port of None: somebody else's server is used."""
+
+    settings: Settings
+    data_dir: Path
+    kafka_port: int | None
+    kafka_controller_port: int | None
+    postgres_port: int | None
+    processes: tuple[ChildPlan, ...]
+    simulator: ChildPlan | None
+    ports: Mapping[str, int] = field(default_factory=dict)  # that must be free, by name
+
+    @property
+    def stop_order(self) -> tuple[str, ...]:
+        """Sources first, so that what is under way can flow out."""
+        return ("simulator", "edge", "joiner", "loader", "exporter")
+
+
+def make_plan(settings: Settings, environment: Mapping[str, str], options: Options) -> StackPlan:
+    """Kafka and PostgreSQL are started here unless the environment names others."""
+    base = settings.port_base
+    own_kafka = f"{PREFIX}KAFKA_BOOTSTRAP" not in environment
+    own_postgres = f"{PREFIX}POSTGRES_DSN" not in environment
+    if own_kafka:
+        settings = msgspec.structs.replace(
+            settings, kafka_bootstrap=f"127.0.0.1:{KAFKA_PORT + base}"
+        )
+    if own_postgres:
+        settings = msgspec.structs.replace(
+            settings,
+            postgres_dsn=f"postgresql://sendtrace@127.0.0.1:{POSTGRES_PORT + base}/sendtrace",
+        )
+    if f"{PREFIX}EDGE_DRAIN_SECONDS" not in environment:
+        # There is no load balancer here that would have to notice first.
+        settings = msgspec.structs.replace(settings, edge_drain_seconds=0.0)
+    processes = _processes(settings)
+    ports = {"edge": settings.port("edge"), "edge's internal port": settings.port("edge_internal")}
+    ports |= {name: settings.port(name) for name in ("joiner", "loader", "exporter")}
+    if 0 in ports.values():
+        raise SettingsError("`sendtrace up` needs fixed ports: set no SENDTRACE_*_PORT to 0")
+    if own_kafka:
+        ports |= {"Kafka": KAFKA_PORT + base, "Kafka's controller": KAFKA_CONTROLLER_PORT + base}
+    if own_postgres:
+        ports["PostgreSQL"] = POSTGRES_PORT + base
+    return StackPlan(
+        settings=settings,
+        data_dir=Path(settings.data_dir),
+        kafka_port=KAFKA_PORT + base if own_kafka else None,
+        kafka_controller_port=KAFKA_CONTROLLER_PORT + base if own_kafka else None,
+        postgres_port=POSTGRES_PORT + base if own_postgres else None,
+        processes=processes,
+        simulator=_simulator(options),
+        ports=ports,
+    )
+
+
+def child_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """What a child is given: the rest of our environment, and exactly these settings."""
+    rest = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
+    return rest | to_environment(settings)
+
+
+def _processes(settings: Settings) -> tuple[ChildPlan, ...]:
+    return (
+        ChildPlan("edge", ("edge",), settings.port("edge_internal")),
+        ChildPlan("joiner", ("joiner",), settings.port("joiner")),
+        ChildPlan("loader", ("loader",), settings.port("loader")),
+        ChildPlan("exporter", ("exporter",), settings.port("exporter")),
+    )
+
+
+def _simulator(options: Options) -> ChildPlan | None:
+    if options.rate is None:
+        return None
+    arguments = ["simulate", "--rate", str(options.rate)]
+    if options.simulate_seconds is not None:
+        arguments += ["--for", f"{options.simulate_seconds}s"]
+    return ChildPlan("simulator", tuple(arguments), may_finish=True)
