@@ -10,6 +10,7 @@ base=${PORT_BASE:-0}
 edge="http://127.0.0.1:$((8080 + base))/webhooks"
 metrics="http://127.0.0.1:$((8084 + base))/metrics"
 seeds=tests/data/seeds
+python=${PYTHON:-.venv/bin/python}
 
 show() { printf '%-28s -> HTTP %s\n' "$1" "$2"; }
 answer() { curl --silent --show-error --output /dev/null --write-out '%{http_code}' "$@"; }
@@ -31,9 +32,12 @@ post sms_inbound.json inbound application/json
 sleep 2
 echo
 echo "Rows of the warehouse:"
-.venv/bin/python examples/rows.py --port $((15432 + base)) \
+"$python" examples/rows.py --port $((15432 + base)) \
     aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab aaaaaaaa-bbbb-cccc-dddd-0123456789ab \
     02000000E68951D8 0A0000001234567B 000000FFFB0356D2
 echo
+echo "Kept in topics, unchanged:"
+"$python" examples/kept.py --port $((19092 + base)) sendtrace.quarantine sendtrace.inbound
+echo
 echo "Totals of the exporter:"
-curl --silent --show-error "$metrics" | grep '^sendtrace_messages_total'
+curl --silent --show-error "$metrics" | grep -E '^sendtrace_(messages|events)_total.*account="none"|input='

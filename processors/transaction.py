@@ -316,24 +316,25 @@ class JoinTask:
             *(_Outgoing(TOTALS, self._partition, key, value, []) for key, value in totals),
             *self._side,
         ]
+        batches = list(_batches(producer, outgoing))
         acks = [
             await producer.send_batch(batch, self._topic(topic), partition=partition)
-            for topic, partition, batch in _batches(producer, outgoing)
+            for topic, partition, batch in batches
         ]
         metadata = await asyncio.gather(*acks)  # 3
         offsets = {self._input(name): offset for name, offset in self._next.items()}
         await producer.send_offsets_to_transaction(offsets, self._config.group)  # 4
         await producer.commit_transaction()  # 5
         ends: dict[str, int] = {}
-        for ack in metadata:
-            if ack.partition == self._partition:
-                ends[ack.topic] = max(ends.get(ack.topic, 0), ack.offset + 1)
+        for (topic, partition, batch), ack in zip(batches, metadata, strict=True):
+            if partition == self._partition:  # an acknowledgement tells the first offset
+                ends[topic] = max(ends.get(topic, 0), ack.offset + batch.record_count())
         return ends
 
     def _meta(self, ends: Mapping[str, int]) -> Meta:
         following = dict(self._store.meta.next)
         for name in (LIFECYCLES, TOTALS):
-            end = ends.get(self._topic(name))
+            end = ends.get(name)
             if end is not None:
                 following[name] = end
         return Meta(cluster=self._config.cluster, next=following, caught_up_at_ms=self._now_ms())

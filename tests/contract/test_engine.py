@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
+from processors.store import Entry, Meta, Store
 from schemas.codec import decode_positions
 from schemas.topics import LIFECYCLES, QUARANTINE, STATUSES, TOTALS
 from schemas.totals import POSITIONS, parse_key
@@ -138,3 +141,38 @@ async def test_positions_are_written_with_the_output(cluster: Cluster) -> None:
         if parse_key(key).labels == POSITIONS:
             read += decode_positions(value).next[STATUSES]
     assert read == len(traffic.records)
+
+
+class CountedStore:
+    """Counts the lifecycles that are written into a store; all else is the store's own."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.written = 0
+
+    def write(self, lifecycles: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
+        entries = list(lifecycles)
+        self.written += len(entries)
+        self._store.write(entries, totals, meta)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_a_restart_reads_only_what_it_missed(cluster: Cluster) -> None:
+    traffic = Traffic(31)
+    await produce(cluster.clients, cluster.settings, traffic.records[:90])
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        await until_joined(cluster.clients, cluster.settings, 90)
+    stores: list[CountedStore] = []
+
+    def counted(partition: int) -> Any:
+        stores.append(CountedStore(cluster.open_store(partition)))
+        return stores[-1]
+
+    await produce(cluster.clients, cluster.settings, traffic.records[90:])
+    async with running_joiner(cluster.settings, cluster.clients, counted):
+        found = await until_joined(cluster.clients, cluster.settings, len(traffic.records))
+    assert_exact(found, traffic)
+    assert len(stores) == cluster.settings.partitions
+    assert sum(store.written for store in stores) == 1  # the one new message, nothing restored

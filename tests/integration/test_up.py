@@ -1,0 +1,130 @@
+"""`sendtrace up` as a new user meets it: the README's example by curl, Ctrl-C, and once more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+
+from sendtrace.local.plan import Options, make_plan
+from sendtrace.local.process import port_is_free
+from sendtrace.runtime.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+STARTED_SECONDS = 90
+# The promise for a start over data that is there.
+SECOND_START_SECONDS = 20
+
+
+PORTS = tuple(make_plan(Settings(), {}, Options()).ports.values())
+
+
+def free_port_base() -> int:
+    return next(
+        base
+        for base in range(10_000, 40_000, 501)
+        if all(port_is_free(port + base) for port in PORTS)
+    )
+
+
+@asynccontextmanager
+async def up(data_dir: Path, base: int, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A stack that is up. At the end it gets Ctrl-C, and must leave nothing behind."""
+    log = (data_dir.parent / "up.log").open("ab")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sendtrace", "up", "--port-base", str(base), *options,
+        cwd=ROOT,
+        env={**os.environ, "SENDTRACE_DATA_DIR": str(data_dir)},
+        stdout=log,
+        stderr=log,
+    )  # fmt: skip
+    started = time.monotonic()
+    try:
+        while b"sendtrace is up" not in (data_dir.parent / "up.log").read_bytes():
+            assert process.returncode is None, (data_dir.parent / "up.log").read_text()
+            assert time.monotonic() - started < STARTED_SECONDS
+            await asyncio.sleep(0.1)
+        yield process
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = await asyncio.wait_for(process.wait(), 40)
+        log.close()
+    assert code == 0
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert all(port_is_free(port + base) for port in PORTS)
+    (data_dir.parent / "up.log").unlink()
+
+
+async def script(base: int) -> str:
+    """What examples/seeds.sh prints."""
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "examples/seeds.sh",
+        cwd=ROOT,
+        env={**os.environ, "PORT_BASE": str(base), "PYTHON": sys.executable},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    return output.decode()
+
+
+def rows(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^message_id=(\S+)  outcome=(\S+)", text, re.MULTILINE))
+
+
+def figures(text: str) -> list[str]:
+    return re.findall(r"^sendtrace_messages.*", text, re.MULTILINE)
+
+
+async def test_the_example_by_curl_and_a_second_start(tmp_path: Path) -> None:
+    data_dir, base = tmp_path / "data", free_port_base()
+    expected = {
+        "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab": "pending",
+        "0A0000001234567B": "delivered",
+        "02000000E68951D8": "delivered",
+        "000000FFFB0356D2": "delivered",
+    }
+    async with up(data_dir, base, "--no-simulate"):
+        text = await script(base)
+        assert text.count("-> HTTP 200") == 8
+        assert rows(text) == expected
+        kept = re.findall(r"^sendtrace\.quarantine: .*  reason=(.+)$", text, re.MULTILINE)
+        assert len(kept) == 4
+        assert 'sendtrace_messages_total{account="none",api="sms_or_alerts"' in text
+    began = time.monotonic()
+    async with up(data_dir, base, "--no-simulate"):
+        took = time.monotonic() - began
+        # The same webhooks once more: the same rows, nothing counted twice.
+        again = await script(base)
+        assert rows(again) == expected
+        before, after = (
+            re.findall(r"^sendtrace_messages.*", t, re.MULTILINE) for t in (text, again)
+        )
+        assert before == after
+    assert took < SECOND_START_SECONDS
+
+
+async def test_a_second_up_is_refused_at_once(tmp_path: Path) -> None:
+    data_dir, base = tmp_path / "data", free_port_base()
+    async with up(data_dir, base, "--no-simulate"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "sendtrace", "up", "--port-base", str(base),
+            cwd=ROOT,
+            env={**os.environ, "SENDTRACE_DATA_DIR": str(data_dir)},
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 4
+        assert b"another" in errors.lower() or b"runs" in errors.lower(), errors
