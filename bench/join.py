@@ -21,8 +21,9 @@ from pathlib import Path
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from processors.joining import INPUTS
 from processors.store import RocksStore
-from processors.wiring import INPUTS, joiner, task_config
+from processors.wiring import joiner
 from schemas.codec import TYPE_SEND, TYPE_STATUS, cloud_event, encode
 from schemas.events import Send
 from schemas.topics import SENDS, STATUSES, partition_of
@@ -109,7 +110,7 @@ async def run_joiner(clients: Clients, settings: Settings, events: int) -> None:
             settings,
             clients,
             lambda partition: RocksStore(Path(directory) / str(partition)),
-            task_config(settings, "bench"),
+            "bench",
             None,
             metrics,
             Health(),

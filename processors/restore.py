@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 
 from processors.store import Entry, Meta, Store
-from schemas.topics import LIFECYCLES, TOTALS
+from schemas.topics import TOTALS
 from sendtrace.runtime.kafka import Clients, Consumer, Partition, stop_quietly
 from sendtrace.runtime.loop import PositionLost, StartOver
 
@@ -90,9 +90,11 @@ async def _read(
     deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_SECONDS
     while behind:
         batches = await reader.getmany(*behind, timeout_ms=100, max_records=20_000)
-        entries: dict[str, list[Entry]] = {LIFECYCLES: [], TOTALS: []}
+        values: list[Entry] = []
+        totals: list[Entry] = []
         for tp, records in batches.items():
-            entries[names[tp]] += [(record.key, record.value) for record in records]
+            target = totals if names[tp] == TOTALS else values
+            target += [(record.key, record.value) for record in records]
         for tp in behind:
             # The position counts control records too; last offset + 1 would never reach the end.
             following[tp] = await reader.position(tp)
@@ -103,8 +105,8 @@ async def _read(
             raise StartOver(f"reading the changelog made no progress for {READ_TIMEOUT_SECONDS} s")
         behind -= progressed
         store.write(
-            entries[LIFECYCLES],
-            entries[TOTALS],
+            values,
+            totals,
             Meta(
                 cluster=cluster,
                 next={name: following[tp] for tp, name in names.items()},

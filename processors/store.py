@@ -1,4 +1,4 @@
-"""The joiner's state on disk: one RocksDB per task, a copy of what is committed in Kafka.
+"""State on disk: one RocksDB per task, a copy of what is committed in Kafka.
 
 It is written only after the commit, in one WriteBatch with the changelog positions, so it is never
 ahead of Kafka, and a restart reads only what it missed. Whatever is wrong with it, it is dropped
@@ -24,7 +24,7 @@ from rocksdict import (
 
 FORMAT = 1
 _META = b"m"
-_LIFECYCLE = b"l"
+_VALUE = b"v"
 _TOTALS = b"t"
 
 
@@ -48,9 +48,9 @@ class Store(Protocol):
 
     meta: Meta
 
-    def lifecycle(self, message_id: str) -> bytes | None: ...
+    def value(self, key: bytes) -> bytes | None: ...
     def totals(self) -> Iterator[tuple[bytes, bytes]]: ...
-    def write(self, lifecycles: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None: ...
+    def write(self, values: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None: ...
     def reset(self) -> None: ...
     def close(self) -> None: ...
 
@@ -63,9 +63,9 @@ class RocksStore:
         self._db = self._open()
         self.meta = self._read_meta()
 
-    def lifecycle(self, message_id: str) -> bytes | None:
-        value: bytes | None = self._db.get(_LIFECYCLE + message_id.encode())
-        return value
+    def value(self, key: bytes) -> bytes | None:
+        found: bytes | None = self._db.get(_VALUE + key)
+        return found
 
     def totals(self) -> Iterator[tuple[bytes, bytes]]:
         for key, value in self._db.items(from_key=_TOTALS):
@@ -74,9 +74,9 @@ class RocksStore:
                 return
             yield key[1:], value
 
-    def write(self, lifecycles: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
+    def write(self, values: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
         batch = WriteBatch(raw_mode=True)
-        for prefix, entries in ((_LIFECYCLE, lifecycles), (_TOTALS, totals)):
+        for prefix, entries in ((_VALUE, values), (_TOTALS, totals)):
             for key, value in entries:
                 if value is None:
                     batch.delete(prefix + key)

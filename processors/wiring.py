@@ -11,16 +11,15 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from prometheus_client import CollectorRegistry
 
+from processors.joining import INPUTS, JoinConfig, Joining
 from processors.store import RocksStore, Store
-from processors.transaction import JoinTask, TaskConfig
-from schemas.topics import COMPACTED, RECEIPTS, SENDS, STATUSES
+from processors.transaction import EngineConfig, TransactionTask
+from schemas.topics import COMPACTED
 from sendtrace.runtime import topics
 from sendtrace.runtime.kafka import Clients, KafkaClients, Partition, stop_quietly
 from sendtrace.runtime.loop import Loop, LoopMetrics
 from sendtrace.runtime.service import Health, health_server, stop_on_signals
 from sendtrace.runtime.settings import Settings, SettingsError
-
-INPUTS = (SENDS, STATUSES, RECEIPTS)
 
 
 def now_ms() -> int:
@@ -31,20 +30,25 @@ def group_of(settings: Settings) -> str:
     return f"{settings.topic_prefix}joiner"
 
 
-def task_config(settings: Settings, cluster: str) -> TaskConfig:
-    return TaskConfig(
+def engine_config(settings: Settings, cluster: str) -> EngineConfig:
+    return EngineConfig(
         group=group_of(settings),
         topic_prefix=settings.topic_prefix,
         inputs=INPUTS,
-        partitions=settings.partitions,
         cluster=cluster,
+        # Past this the coordinator aborts the transaction anyway.
+        commit_timeout_seconds=settings.transaction_timeout_ms / 1000,
+        store_age_limit_ms=int(COMPACTED["delete.retention.ms"]) // 2,
+    )
+
+
+def join_config(settings: Settings) -> JoinConfig:
+    return JoinConfig(
+        partitions=settings.partitions,
         default_currency=settings.default_currency,
         cache_size=settings.lifecycle_cache_size,
         label_set_limit=settings.label_set_limit,
         quarantine_ratio_limit=settings.quarantine_ratio_limit,
-        # Past this the coordinator aborts the transaction anyway.
-        commit_timeout_seconds=settings.transaction_timeout_ms / 1000,
-        store_age_limit_ms=int(COMPACTED["delete.retention.ms"]) // 2,
     )
 
 
@@ -53,18 +57,20 @@ async def joiner(
     settings: Settings,
     clients: Clients,
     open_store: Callable[[int], Store],
-    config: TaskConfig,
+    cluster: str,
     instance_id: str | None,
     metrics: LoopMetrics,
     health: Health,
 ) -> AsyncIterator[Loop]:
     """A joiner's loop, in its group. The caller runs it."""
+    config, joining = engine_config(settings, cluster), join_config(settings)
 
-    def make_task(key: Hashable, partitions: frozenset[Partition]) -> JoinTask:
+    def make_task(key: Hashable, partitions: frozenset[Partition]) -> TransactionTask:
         assert isinstance(key, int)
         # A message's facts would be split between two tasks otherwise.
         assert partitions == {Partition(settings.topic(n), key) for n in config.inputs}, partitions
-        return JoinTask(key, clients, open_store(key), config, now_ms)
+        store = open_store(key)
+        return TransactionTask(key, Joining(key, store, joining), store, clients, config, now_ms)
 
     consumer = clients.group_consumer(config.group, instance_id)
     loop = Loop(
@@ -107,8 +113,8 @@ async def run_joiner(settings: Settings) -> None:
     """Process ``joiner``: until SIGTERM or SIGINT, then what was read is committed."""
     stopping = stop_on_signals()
     await topics.require(settings)
-    config = task_config(settings, await topics.cluster_id(settings))
-    directory = settings.state_dir / config.group
+    cluster = await topics.cluster_id(settings)
+    directory = settings.state_dir / group_of(settings)
     registry = CollectorRegistry()
     health = Health()
     with _instance(directory) as instance_id:
@@ -118,7 +124,7 @@ async def run_joiner(settings: Settings) -> None:
                 settings,
                 KafkaClients(settings),
                 lambda partition: RocksStore(directory / str(partition)),
-                config,
+                cluster,
                 instance_id,
                 LoopMetrics(registry),
                 health,

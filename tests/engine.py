@@ -14,7 +14,7 @@ from processors.join.contribution import contribution
 from processors.join.derive import summarise
 from processors.restore import open_reader
 from processors.store import Store
-from processors.wiring import joiner, task_config
+from processors.wiring import joiner
 from schemas.codec import (
     TYPE_STATUS,
     Headers,
@@ -99,7 +99,7 @@ async def running_joiner(
         settings,
         clients,
         open_store,
-        task_config(settings, cluster),
+        cluster,
         instance_id,
         LoopMetrics(CollectorRegistry()),
         Health(),

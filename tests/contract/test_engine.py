@@ -144,14 +144,14 @@ async def test_positions_are_written_with_the_output(cluster: Cluster) -> None:
 
 
 class CountedStore:
-    """Counts the lifecycles that are written into a store; all else is the store's own."""
+    """Counts the values that are written into a store; all else is the store's own."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.written = 0
 
-    def write(self, lifecycles: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
-        entries = list(lifecycles)
+    def write(self, values: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
+        entries = list(values)
         self.written += len(entries)
         self._store.write(entries, totals, meta)
 

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from aiokafka import TopicPartition
 
+from processors.joining import INPUTS
 from processors.store import RocksStore, Store
-from processors.wiring import INPUTS, group_of
+from processors.wiring import group_of
 from schemas.topics import partition_of
 from sendtrace.runtime.kafka import Clients, KafkaClients, stop_quietly
 from sendtrace.runtime.settings import Settings

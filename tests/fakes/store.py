@@ -10,17 +10,17 @@ from processors.store import Entry, Meta
 class MemoryStore:
     def __init__(self) -> None:
         self.meta = Meta()
-        self.lifecycles: dict[bytes, bytes] = {}
+        self.values: dict[bytes, bytes] = {}
         self.totals_entries: dict[bytes, bytes] = {}
 
-    def lifecycle(self, message_id: str) -> bytes | None:
-        return self.lifecycles.get(message_id.encode())
+    def value(self, key: bytes) -> bytes | None:
+        return self.values.get(key)
 
     def totals(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted(self.totals_entries.items()))
 
-    def write(self, lifecycles: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
-        for target, entries in ((self.lifecycles, lifecycles), (self.totals_entries, totals)):
+    def write(self, values: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
+        for target, entries in ((self.values, values), (self.totals_entries, totals)):
             for key, value in entries:
                 if value is None:
                     target.pop(key, None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from processors.transaction import JoinTask
+from processors.transaction import TransactionTask
 from sendtrace.runtime.settings import Settings
 
 from engine import (
@@ -98,41 +98,42 @@ async def test_killed_at_each_await_point() -> None:
 
 
 async def _store_before_commit(task: Any, transaction: Any, *arguments: Any) -> Any:
-    task._store.write(*arguments[1:], task._meta({}))
+    _, values, totals, _ = arguments
+    task._store.write(values, totals, task._meta({}))
     return await transaction(task, *arguments)
 
 
 async def _positions_outside(task: Any, transaction: Any, *arguments: Any) -> Any:
-    producer, lifecycles, totals = arguments
-    ends = await transaction(task, producer, lifecycles, totals[:-1])
-    await transaction(task, producer, [], totals[-1:])
+    producer, values, totals, aside = arguments
+    ends = await transaction(task, producer, values, totals[:-1], aside)
+    await transaction(task, producer, [], totals[-1:], [])
     return ends
 
 
 @pytest.mark.parametrize("fault", [_store_before_commit, _positions_outside])
 async def test_a_planted_fault_is_seen(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of the test."""
-    transaction = JoinTask._transaction
+    transaction = TransactionTask._transaction
 
-    async def faulty(self: JoinTask, *arguments: Any) -> Any:
+    async def faulty(self: TransactionTask, *arguments: Any) -> Any:
         return await fault(self, transaction, *arguments)
 
-    monkeypatch.setattr(JoinTask, "_transaction", faulty)
+    monkeypatch.setattr(TransactionTask, "_transaction", faulty)
     with pytest.raises((AssertionError, TimeoutError)):
         await sweep()
 
 
 async def test_no_init_on_takeover_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Positions kept after a new producer's init: what others committed meanwhile is doubled."""
-    restore = JoinTask._restore
+    restore = TransactionTask._restore
 
-    async def keep_positions(self: JoinTask) -> None:
+    async def keep_positions(self: TransactionTask) -> None:
         kept = dict(getattr(self, "kept", {}))
         await restore(self)
         self._next.update(kept)
         self.kept = dict.fromkeys(self._next, 0)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(JoinTask, "_restore", keep_positions)
+    monkeypatch.setattr(TransactionTask, "_restore", keep_positions)
     found = await _recovered_twice()
     assert found.events("new") + found.events("repeat") > len(TRAFFIC.records)
 
