@@ -17,7 +17,7 @@ from processors.join import facts
 from processors.join.contribution import Totals, contribution
 from processors.join.derive import summarise
 from processors.stage import Changes
-from processors.store import Store
+from processors.store import Entry, Store
 from schemas.codec import decode_lifecycle, encode
 from schemas.events import Send
 from schemas.lifecycle import Lifecycle
@@ -85,6 +85,15 @@ class Joining:
         if repeats:
             self.totals.count(topic, "repeat", repeats)
 
+    def advance(self, read_until_ms: int) -> int:
+        return 0
+
+    def due_at_us(self, value: bytes) -> int | None:
+        return None
+
+    def restore_state(self, label: str, value: bytes) -> None:
+        """None so far."""
+
     def changes(self) -> Changes:
         """Derive each changed lifecycle anew, and move the totals by the difference."""
         self._changed = []
@@ -93,7 +102,7 @@ class Joining:
             before = self._committed(message_id).summary
             self.totals.move(contribution(before), contribution(summary))
             self._changed.append(replace(lifecycle, summary=summary))
-        values = [(c.message_id.encode(), encode(c)) for c in self._changed]
+        values: list[Entry] = [(c.message_id.encode(), encode(c)) for c in self._changed]
         return Changes(values, self._aside.records)
 
     def settle(self) -> None:

@@ -7,10 +7,10 @@ read_committed consumer is told is the end of all there will be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
-from processors.store import Entry, Meta, Store
+from processors.store import DeadlineEntry, Entry, Meta, Store
 from schemas.topics import TOTALS
 from sendtrace.runtime.kafka import Clients, Consumer, Partition, stop_quietly
 from sendtrace.runtime.loop import PositionLost, StartOver
@@ -63,6 +63,7 @@ async def read_changelog(
     names: Mapping[Partition, str],
     cluster: str,
     now_ms: Callable[[], int],
+    due_at_us: Callable[[bytes], int | None],
 ) -> None:
     """Read what the store has not seen yet. Afterwards it equals the topics' end."""
     ends = await reader.end_offsets(list(names))
@@ -71,7 +72,7 @@ async def read_changelog(
         # The topic is not the one that the store followed.
         store.reset()
         following = dict.fromkeys(names, 0)
-    await _read(reader, store, names, following, ends, cluster, now_ms)
+    await _read(reader, store, names, following, ends, cluster, now_ms, due_at_us)
 
 
 async def _read(
@@ -82,6 +83,7 @@ async def _read(
     ends: Mapping[Partition, int],
     cluster: str,
     now_ms: Callable[[], int],
+    due_at_us: Callable[[bytes], int | None],
 ) -> None:
     for tp, offset in following.items():
         reader.seek(tp, offset)
@@ -112,6 +114,17 @@ async def _read(
                 next={name: following[tp] for tp, name in names.items()},
                 caught_up_at_ms=store.meta.caught_up_at_ms,
             ),
+            _deadlines(values, due_at_us),
         )
     meta = store.meta
     store.write([], [], Meta(cluster=cluster, next=meta.next, caught_up_at_ms=now_ms()))
+
+
+def _deadlines(
+    values: Iterable[Entry], due_at_us: Callable[[bytes], int | None]
+) -> Iterator[DeadlineEntry]:
+    """Index entries of restored values. One that is outdated is dropped when it comes up."""
+    for key, value in values:
+        at_us = None if value is None else due_at_us(value)
+        if at_us is not None:
+            yield at_us, key, True

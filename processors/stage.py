@@ -6,21 +6,25 @@ nothing of messages; a stage knows messages, and nothing of Kafka but the record
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from processors.aside import Outgoing
 from processors.join.contribution import Totals
+from processors.store import DeadlineEntry, Entry
 from sendtrace.runtime.kafka import Record
 
 
 class Changes(Struct, frozen=True):
     """What a commit has to make durable, totals apart."""
 
-    values: list[tuple[bytes, bytes]]  # for the changelog and the store
+    values: list[Entry]  # for the changelog and the store; None is a tombstone
     aside: list[Outgoing]
+    reasons: Mapping[bytes, str] = {}  # why, for each tombstone
+    deadlines: list[DeadlineEntry] = []  # for the store's index
+    states: list[tuple[str, bytes]] = []  # small states of the stage's own, kept in totals
 
 
 class Stage(Protocol):
@@ -32,6 +36,18 @@ class Stage(Protocol):
 
     def feed(self, topic: str, records: Sequence[Record]) -> None:
         """Work records in, in memory. ``topic`` is the name without prefix."""
+        ...
+
+    def advance(self, read_until_ms: int) -> int:
+        """Time has passed, and all inputs are read up to it: fire what is due. How much fired."""
+        ...
+
+    def due_at_us(self, value: bytes) -> int | None:
+        """The deadline that a restored value waits for."""
+        ...
+
+    def restore_state(self, label: str, value: bytes) -> None:
+        """A state of the stage's own, as it was committed last."""
         ...
 
     def changes(self) -> Changes:

@@ -26,6 +26,7 @@ FORMAT = 1
 _META = b"m"
 _VALUE = b"v"
 _TOTALS = b"t"
+_DEADLINE = b"d"  # then eight bytes of time, most significant first: an ordered index
 
 
 class Meta(Struct):
@@ -41,6 +42,7 @@ _encode_meta = msgspec.json.Encoder().encode
 _decode_meta = msgspec.json.Decoder(Meta).decode
 
 Entry = tuple[bytes, bytes | None]  # None removes the key
+DeadlineEntry = tuple[int, bytes, bool]  # time in us, key, and whether it is added (else removed)
 
 
 class Store(Protocol):
@@ -50,7 +52,19 @@ class Store(Protocol):
 
     def value(self, key: bytes) -> bytes | None: ...
     def totals(self) -> Iterator[tuple[bytes, bytes]]: ...
-    def write(self, values: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None: ...
+
+    def due(self, until_us: int, limit: int) -> list[tuple[int, bytes]]:
+        """The earliest deadlines up to a time, with the keys that they are of."""
+        ...
+
+    def write(
+        self,
+        values: Iterable[Entry],
+        totals: Iterable[Entry],
+        meta: Meta,
+        deadlines: Iterable[DeadlineEntry] = (),
+    ) -> None: ...
+
     def reset(self) -> None: ...
     def close(self) -> None: ...
 
@@ -74,7 +88,23 @@ class RocksStore:
                 return
             yield key[1:], value
 
-    def write(self, values: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
+    def due(self, until_us: int, limit: int) -> list[tuple[int, bytes]]:
+        found: list[tuple[int, bytes]] = []
+        for key in self._db.keys(from_key=_DEADLINE):
+            assert isinstance(key, bytes)
+            at_us = int.from_bytes(key[1:9], "big")
+            if not key.startswith(_DEADLINE) or at_us > until_us or len(found) >= limit:
+                break
+            found.append((at_us, key[9:]))
+        return found
+
+    def write(
+        self,
+        values: Iterable[Entry],
+        totals: Iterable[Entry],
+        meta: Meta,
+        deadlines: Iterable[DeadlineEntry] = (),
+    ) -> None:
         batch = WriteBatch(raw_mode=True)
         for prefix, entries in ((_VALUE, values), (_TOTALS, totals)):
             for key, value in entries:
@@ -82,6 +112,12 @@ class RocksStore:
                     batch.delete(prefix + key)
                 else:
                     batch.put(prefix + key, value)
+        for at_us, key, is_added in deadlines:
+            entry = _DEADLINE + at_us.to_bytes(8, "big") + key
+            if is_added:
+                batch.put(entry, b"")
+            else:
+                batch.delete(entry)
         batch.put(_META, _encode_meta(meta))
         self._db.write(batch)
         self.meta = meta

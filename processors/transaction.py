@@ -26,9 +26,9 @@ from msgspec import Struct
 
 from processors.aside import Outgoing
 from processors.restore import open_reader, positions_within_log, read_changelog
-from processors.stage import Stage
+from processors.stage import Changes, Stage
 from processors.store import Meta, Store
-from schemas.codec import decode_positions, decode_totals, encode
+from schemas.codec import Headers, decode_positions, decode_totals, encode
 from schemas.topics import TOTALS
 from schemas.totals import (
     POSITIONS,
@@ -36,6 +36,7 @@ from schemas.totals import (
     label_set,
     parse_key,
     positions_key,
+    state_key,
     totals_key,
 )
 from sendtrace.runtime.kafka import Batch, Clients, Partition, Producer, Record, stop_quietly
@@ -113,7 +114,9 @@ class TransactionTask:
         changelog = {self._own(name): name for name in (self._stage.changelog, TOTALS)}
         inputs = [self._own(name) for name in config.inputs]
         async with open_reader(self._clients, [*changelog, *inputs]) as reader:
-            await read_changelog(reader, self._store, changelog, config.cluster, self._now_ms)
+            await read_changelog(
+                reader, self._store, changelog, config.cluster, self._now_ms, self._stage.due_at_us
+            )
             self._load()
             known = {self._own(name): self._next.get(name) for name in config.inputs}
             positions = await positions_within_log(reader, known)
@@ -130,6 +133,8 @@ class TransactionTask:
                 self._stage.totals.restore(label_set(parsed.labels), decode_totals(value))
             elif parsed.labels == POSITIONS:
                 self._next = dict(decode_positions(value).next)
+            else:
+                self._stage.restore_state(parsed.labels, value)
 
     # -- feeding and commit --------------------------------------------------------------------
 
@@ -140,6 +145,9 @@ class TransactionTask:
         self._next[topic] = records[-1].offset + 1
         self._pending += len(records)
 
+    def advance(self, read_until_ms: int) -> None:
+        self._pending += self._stage.advance(read_until_ms)
+
     def pending(self) -> int:
         return self._pending
 
@@ -149,43 +157,44 @@ class TransactionTask:
         if producer is None:
             raise StartOver("the producer is gone")
         changes = self._stage.changes()  # 1
-        totals = self._encoded_totals()
+        totals = self._encoded_totals(changes)
         try:
             async with asyncio.timeout(self._config.commit_timeout_seconds):
-                ends = await self._transaction(
-                    producer, changes.values, totals, changes.aside
-                )  # 2 to 5
+                ends = await self._transaction(producer, changes, totals)  # 2 to 5
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(str(error)) from error
         except (KafkaError, TimeoutError) as error:
             raise StartOver(f"{type(error).__name__}: {error}") from error
-        self._store.write(changes.values, totals, self._meta(ends))  # 6
+        self._store.write(changes.values, totals, self._meta(ends), changes.deadlines)  # 6
         self._stage.settle()
         self._pending = 0
 
-    def _encoded_totals(self) -> list[tuple[bytes, bytes]]:
+    def _encoded_totals(self, changes: Changes) -> list[tuple[bytes, bytes]]:
         name, partition = self._stage.name, self._partition
         entries = [
             (totals_key(name, partition, labels), encode(record))
             for labels, record in self._stage.totals.changed()
         ]
+        entries += [(state_key(name, partition, label), v) for label, v in changes.states]
         positions = PositionsRecord(next=self._next)
         return [*entries, (positions_key(name, partition), encode(positions))]
 
     async def _transaction(
         self,
         producer: Producer,
-        values: list[tuple[bytes, bytes]],
+        changes: Changes,
         totals: list[tuple[bytes, bytes]],
-        aside: list[Outgoing],
     ) -> dict[str, int]:
         """Answers the offset after the last record of each own topic."""
         await producer.begin_transaction()  # 2
         changelog, own = self._stage.changelog, self._partition
         outgoing = [
-            *(Outgoing(changelog, own, key, value, []) for key, value in values),
+            *(
+                Outgoing(changelog, own, key, value, _reason(changes, key) if value is None else [])
+                for key, value in changes.values
+            ),
             *(Outgoing(TOTALS, own, key, value, []) for key, value in totals),
-            *aside,
+            *changes.aside,
         ]
         batches = list(_batches(producer, outgoing))
         acks = [
@@ -226,6 +235,11 @@ class TransactionTask:
 
     def _own(self, name: str) -> Partition:
         return Partition(self._topic(name), self._partition)
+
+
+def _reason(changes: Changes, key: bytes) -> Headers:
+    """Of a tombstone: `expired` (the row stays) or `forgotten` (it goes)."""
+    return [("reason", changes.reasons[key].encode())]
 
 
 def _batches(producer: Producer, outgoing: Iterable[Outgoing]) -> Iterable[tuple[str, int, Batch]]:

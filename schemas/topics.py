@@ -18,6 +18,7 @@ RECEIPTS = "receipts"
 INBOUND = "inbound"
 QUARANTINE = "quarantine"
 LIFECYCLES = "lifecycles"
+PULSES = "pulses"
 TOTALS = "totals"
 
 HOUR_MS = 3_600_000
@@ -64,6 +65,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(RECEIPTS, "message id", "SMS or Alerts receipt, bytes unchanged", _kept(7)),
     Topic(INBOUND, "sender", "inbound message, bytes unchanged", _kept(7)),
     Topic(QUARANTINE, "none", "bytes that could not be used, unchanged", _kept(30)),
+    Topic(PULSES, "partition", "an edge takes webhooks (JSON), every 10 s", _kept(7)),
     Topic(LIFECYCLES, "message id", "latest full lifecycle (JSON)", COMPACTED),
     Topic(TOTALS, "stage, partition, label set", "cumulative counters (JSON)", COMPACTED),
 )

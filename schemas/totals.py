@@ -55,8 +55,13 @@ def totals_key(stage: str, partition: int, labels: LabelSet) -> bytes:
     return _encode(TotalsKey(stage, partition, dict(labels)))
 
 
+def state_key(stage: str, partition: int, label: str) -> bytes:
+    """The key of a record that is no counter; ``label`` begins with @, as POSITIONS does."""
+    return _encode(TotalsKey(stage, partition, label))
+
+
 def positions_key(stage: str, partition: int) -> bytes:
-    return _encode(TotalsKey(stage, partition, POSITIONS))
+    return state_key(stage, partition, POSITIONS)
 
 
 def parse_key(key: bytes) -> TotalsKey:

@@ -136,6 +136,9 @@ class LoadTask:
         self._next[partition] = records[-1].offset + 1
         self._seen += len(records)
 
+    def advance(self, read_until_ms: int) -> None:
+        """Rows have no deadlines."""
+
     def pending(self) -> int:
         return self._batch.fed
 

@@ -26,6 +26,8 @@ from sendtrace.runtime.service import Health
 IDLE_POLL_MS = 500
 POLL_LIMIT_RECORDS = 20_000
 LAG_SECONDS = 1.0
+# How often tasks are told how far they have read: bounds how late a deadline is noticed.
+ADVANCE_SECONDS = 0.5
 # Failing to recover for longer than this is not a hiccup: crash, and be restarted from outside.
 RECOVERY_LIMIT_SECONDS = 60.0
 RECOVERY_BACKOFF_SECONDS = 0.2
@@ -52,6 +54,10 @@ class Task(Protocol):
 
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
         """Take records in, without I/O."""
+        ...
+
+    def advance(self, read_until_ms: int) -> None:
+        """Everything that the broker took before this time was fed: deadlines may fire."""
         ...
 
     def pending(self) -> int:
@@ -92,6 +98,7 @@ class _Running:
         self.task = task
         self.partitions = partitions
         self.next: dict[Partition, int] = {}
+        self.read_ms: dict[Partition, int] = {}  # append time of the last record fed
         self.recovery: asyncio.Task[Mapping[Partition, int]] | None = None
         self.failing_since: float | None = None
 
@@ -131,6 +138,7 @@ class Loop:
         self._assigned: frozenset[Partition] | None = None
         self._oldest_fed: float | None = None
         self._lag_due = 0.0
+        self._advance_due = 0.0
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the consumer's group; every member must subscribe to the same topics."""
@@ -188,9 +196,37 @@ class Loop:
             if running is None or not running.ready or not records:
                 continue
             self._feed(running, partition, records)
-        if not batches or time.monotonic() > self._lag_due:
-            self._lag_due = time.monotonic() + LAG_SECONDS
+        now = time.monotonic()
+        if now > self._lag_due:
+            self._lag_due = now + LAG_SECONDS
             self._metrics.lag.set(await self._lag())
+        if now > self._advance_due:
+            self._advance_due = now + ADVANCE_SECONDS
+            await self._advance()
+
+    async def _advance(self) -> None:
+        """Tell each task up to which time it has read all of its inputs."""
+        for running in list(self._tasks.values()):
+            if not running.ready:
+                continue
+            until_ms = min([await self._read_until_ms(running, tp) for tp in running.next])
+            if self._unsettled or not running.ready:
+                return
+            running.task.advance(until_ms)
+            if running.task.pending() and self._oldest_fed is None:
+                self._oldest_fed = time.monotonic()
+
+    async def _read_until_ms(self, running: _Running, partition: Partition) -> int:
+        """At the end of the partition: when that was asked last. Else the last record's time.
+
+        So a backlog after downtime does not look like silence, and an idle partition does not
+        hold the others up.
+        """
+        end = self._consumer.last_stable_offset(partition)
+        asked_ms = self._consumer.last_poll_timestamp(partition)
+        if end is None or asked_ms is None or await self._consumer.position(partition) < end:
+            return running.read_ms.get(partition, 0)
+        return asked_ms
 
     def _feed(self, running: _Running, partition: Partition, records: list[Record]) -> None:
         if records[0].offset < running.next[partition]:
@@ -201,6 +237,7 @@ class Loop:
             )
         running.task.feed(partition, records)
         running.next[partition] = records[-1].offset + 1
+        running.read_ms[partition] = records[-1].timestamp
         self._metrics.records.inc(len(records))
         if self._oldest_fed is None:
             self._oldest_fed = time.monotonic()

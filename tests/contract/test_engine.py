@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
-from processors.store import Entry, Meta, Store
+from processors.store import Entry, Store
 from schemas.codec import decode_positions
 from schemas.topics import LIFECYCLES, QUARANTINE, STATUSES, TOTALS
 from schemas.totals import POSITIONS, parse_key
@@ -150,10 +150,10 @@ class CountedStore:
         self._store = store
         self.written = 0
 
-    def write(self, values: Iterable[Entry], totals: Iterable[Entry], meta: Meta) -> None:
+    def write(self, values: Iterable[Entry], *others: Any) -> None:
         entries = list(values)
         self.written += len(entries)
-        self._store.write(entries, totals, meta)
+        self._store.write(entries, *others)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

@@ -252,6 +252,7 @@ class MemoryConsumer:
         self._listener: Any = None
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
+        self._polled_ms: int | None = None
 
     def subscribe(self, topics: Sequence[str], *, listener: Any = None) -> None:
         self.topics, self._listener = list(topics), listener
@@ -276,6 +277,7 @@ class MemoryConsumer:
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
         await self.log.point("getmany", self.name)
         await self._adopt()
+        self._polled_ms = self.log.now_ms()
         wanted = partitions or tuple(self._positions)
         found = {tp: self._read(tp, max_records) for tp in wanted if tp not in self._paused}
         found = {tp: records for tp, records in found.items() if records}
@@ -339,6 +341,12 @@ class MemoryConsumer:
 
     def highwater(self, partition: TopicPartition) -> int | None:
         return len(self.log.log(partition))
+
+    def last_stable_offset(self, partition: TopicPartition) -> int | None:
+        return self.log.stable_end(partition)
+
+    def last_poll_timestamp(self, partition: TopicPartition) -> int | None:
+        return self._polled_ms
 
 
 def _record(tp: TopicPartition, offset: int, entry: Entry) -> ConsumerRecord:

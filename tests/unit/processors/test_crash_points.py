@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from processors.stage import Changes
 from processors.transaction import TransactionTask
 from sendtrace.runtime.settings import Settings
 
@@ -98,15 +99,15 @@ async def test_killed_at_each_await_point() -> None:
 
 
 async def _store_before_commit(task: Any, transaction: Any, *arguments: Any) -> Any:
-    _, values, totals, _ = arguments
-    task._store.write(values, totals, task._meta({}))
+    _, changes, totals = arguments
+    task._store.write(changes.values, totals, task._meta({}))
     return await transaction(task, *arguments)
 
 
 async def _positions_outside(task: Any, transaction: Any, *arguments: Any) -> Any:
-    producer, values, totals, aside = arguments
-    ends = await transaction(task, producer, values, totals[:-1], aside)
-    await transaction(task, producer, [], totals[-1:], [])
+    producer, changes, totals = arguments
+    ends = await transaction(task, producer, changes, totals[:-1])
+    await transaction(task, producer, Changes([], []), totals[-1:])
     return ends
 
 
