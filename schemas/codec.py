@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from schemas.events import Arrival, Send
+from schemas.events import Arrival, Erase, Revoke, Send
 from schemas.lifecycle import Lifecycle
 from schemas.numbers import iso_us, parse_iso_us
 from schemas.totals import PositionsRecord, TotalsRecord
@@ -19,13 +19,22 @@ from schemas.totals import PositionsRecord, TotalsRecord
 Headers = list[tuple[str, bytes]]
 
 TYPE_STATUS = "com.vonage.messages.status.v1"
+TYPE_STATUS_V01 = "com.vonage.messages.status.v0_1"
+TYPE_INBOUND = "com.vonage.messages.inbound.v1"
+TYPE_INBOUND_V01 = "com.vonage.messages.inbound.v0_1"
+# Also the Alerts API's: only the joined send tells them apart (FACTS section 1).
 TYPE_RECEIPT = "com.vonage.sms.receipt.v1"
+TYPE_SMS_INBOUND = "com.vonage.sms.inbound.v1"
 TYPE_SEND = "com.sendtrace.send.v1"
+TYPE_REVOKE = "com.sendtrace.revoke.v1"
+TYPE_ERASE = "com.sendtrace.erase.v1"
 TYPE_QUARANTINE = "com.sendtrace.quarantine.v1"
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 decode_send = msgspec.json.Decoder(Send).decode
+decode_revoke = msgspec.json.Decoder(Revoke).decode
+decode_erase = msgspec.json.Decoder(Erase).decode
 decode_lifecycle = msgspec.json.Decoder(Lifecycle).decode
 decode_totals = msgspec.json.Decoder(TotalsRecord).decode
 decode_positions = msgspec.json.Decoder(PositionsRecord).decode
@@ -65,14 +74,14 @@ def cloud_event(
     return headers
 
 
-def header(headers: Sequence[tuple[str, bytes]], name: str) -> str | None:
+def header(headers: Sequence[tuple[str, bytes | None]], name: str) -> str | None:
     for key, value in headers:
-        if key == name:
+        if key == name and value is not None:  # Kafka's headers may be null
             return value.decode("latin-1")
     return None
 
 
-def arrival(headers: Sequence[tuple[str, bytes]], fallback_at_us: int) -> Arrival:
+def arrival(headers: Sequence[tuple[str, bytes | None]], fallback_at_us: int) -> Arrival:
     """When and from whom a record came. Another producer may leave headers out: append time then.
 
     An account counts only if the edge verified it.
@@ -80,7 +89,10 @@ def arrival(headers: Sequence[tuple[str, bytes]], fallback_at_us: int) -> Arriva
     at_us = fallback_at_us
     account = None
     verified = False
+    after_refusal = False
     for key, value in headers:
+        if value is None:
+            continue
         if key == "ce_time":
             try:
                 at_us = parse_iso_us(value.decode("ascii"))
@@ -90,4 +102,6 @@ def arrival(headers: Sequence[tuple[str, bytes]], fallback_at_us: int) -> Arriva
             account = value[2:].partition(b"/")[0].decode("latin-1") or None
         elif key == "ce_verified":
             verified = value in (b"jwt", b"sig", b"token")
-    return Arrival(at_us, account if verified else None)
+        elif key == "ce_afterrefusal":
+            after_refusal = value == b"true"
+    return Arrival(at_us, account if verified else None, after_refusal)

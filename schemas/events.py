@@ -1,7 +1,8 @@
 """Events: what a webhook or a send says, in normal form.
 
-One webhook becomes one :class:`Fact` (a status or a receipt), one send record becomes one
-:class:`Send` per message. Unknown stays None: nothing is guessed here.
+One webhook becomes one :class:`Fact` (a status or a receipt) or one :class:`Inbound`, one send
+record becomes one :class:`Send` per message. Unknown stays None: nothing is guessed here. Keys that
+no field stands for are not kept: the bytes in the input topics are (docs/decisions/0006).
 
 All times are microseconds since 1970 UTC (``_us``), money is in 1e-8 units of its currency
 (``cost_units``). Text is cut when decoded, so that 64 facts fit in 256 KiB (RULES section 1).
@@ -13,11 +14,26 @@ from typing import Literal
 
 from msgspec import Struct
 
+# Bounds of text. A client reference is people's own: 100 characters, whatever they are. The others
+# count the bytes of their JSON, since a character can take six, and 64 facts must fit in 256 KiB.
 CLIENT_REF_LENGTH = 100
-TEXT_LENGTH = 256
+TEXT_LENGTH = 256  # what a person reads: an error's text
+ID_TEXT_LENGTH = 128  # numbers, names of senders, ids of workflows
+INSTANCE_LENGTH = 216  # id of an error's occurrence: a UUID is known to fit without a count
+WORD_LENGTH = 64  # a word of some vocabulary: status, code, channel, network, currency
+MAX_SEGMENTS = 20  # entries of `segments_detail`; the 1,000 characters of a text make at most 16
 
 Api = Literal["messages", "sms", "alerts", "sms_or_alerts"]
+Version = Literal["v0.1", "v1"]
 Verified = Literal["jwt", "sig", "token", "none"]
+AnswerKind = Literal[
+    "accepted",
+    "refused",
+    "throttled",  # refused for now: too much at once
+    "unanswered",  # no answer came: the message may be on its way
+    "unreadable",  # an answer came that says neither yes nor no: it may be on its way too
+]
+KeywordClass = Literal["STOP", "HELP", "other", "none"]
 
 
 class Arrival(Struct, frozen=True):
@@ -25,12 +41,25 @@ class Arrival(Struct, frozen=True):
 
     at_us: int
     account: str | None = None  # only when verified: a body may claim any account
+    after_refusal: bool = False  # `ce_afterrefusal`: see Fact
+
+
+class Segment(Struct, frozen=True, array_like=True, order=True):
+    """One SMS of an aggregated status: entry 0 of ``segments_detail`` is the first one.
+
+    Comparable and without None, so that two lists of one fact can be merged by any rule.
+    """
+
+    status: str = ""  # "" is not told
+    at_us: int = 0  # 0 is not told
+    step_us: int = 0
 
 
 class Fact(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A status (Messages API) or a receipt (SMS and Alerts API) about one message.
 
-    Identity: (kind, status, code, segment, account); see ``processors/join/facts.py``.
+    Identity: (kind, status, code, segment, account); see ``processors/join/facts.py``. The version
+    is none of it: one message may get both.
     """
 
     kind: Literal["status", "receipt"]
@@ -54,6 +83,53 @@ class Fact(Struct, frozen=True, omit_defaults=True, kw_only=True):
     workflow_id: str | None = None
     error_title: str | None = None
     error_instance: str | None = None
+    version: Version | None = None  # of the Messages webhook: some codes differ
+    mended: bool = False  # the time had backslashes in it (RULES section 6)
+    segments_detail: tuple[Segment, ...] | None = None  # merged entry by entry, by index
+    workflow_item: int | None = None  # 1 is the message asked for, more is failover
+    workflow_items: int | None = None
+    pricing_type: str | None = None  # WhatsApp: regular, free_customer_service, ...
+    pricing_model: str | None = None  # WhatsApp: PMP or CBP
+    pricing_category: str | None = None  # WhatsApp: service, utility, ...
+    conversation_origin: str | None = None  # WhatsApp: who began the conversation
+    after_refusal: bool = False  # came while, or soon after, our edge refused (`ce_afterrefusal`)
+
+
+class Inbound(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A message that came in, or one part of it (SMS API). Without its text, unless asked for.
+
+    Parts are put together by (sender, recipient, concat_ref); some carriers send parts without
+    any mark (FACTS section 2).
+    """
+
+    message_id: str
+    api: Literal["messages", "sms"]
+    version: Version | None = None
+    channel: str | None = None
+    account: str = ""  # verified account, "" if none was
+    claimed_account: str | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    arrived_at_us: int
+    provider_at_us: int | None = None
+    provider_step_us: int | None = None
+    mended: bool = False
+    message_type: str | None = None  # text, image, ...; binary for the SMS API's
+    encoding: str | None = None  # text, unicode or binary: only the SMS API tells
+    text_length: int | None = None  # in characters
+    keyword_class: KeywordClass = "none"
+    concat_ref: str | None = None
+    concat_total: int | None = None
+    concat_part: int | None = None
+    segments: int | None = None  # SMS that the Messages API has put together
+    data_length: int | None = None  # in bytes
+    udh_length: int | None = None
+    network: str | None = None
+    price_units: int | None = None
+    currency: str | None = None
+    client_ref: str | None = None
+    reply_to: str | None = None  # the message that this one answers, if its context says so
+    text: str | None = None
 
 
 class Send(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -85,6 +161,41 @@ class Send(Struct, frozen=True, omit_defaults=True, kw_only=True):
     ttl_ms: int | None = None
     receipt_expected: bool = True
     refused: bool = False  # Vonage said no: an SMS API status other than 0, an HTTP status >= 400
+    answer: AnswerKind | None = None  # None: written before there was this field
+    http_status: int | None = None
+    error_code: str | None = None  # fragment of a problem's `type`: a number or a word
+    error_instance: str | None = None
+    version: Version | None = None  # of the Messages API that was called
+    application: str | None = None
+    host: str | None = None  # of Vonage: the sandbox has one of its own
+    workflow_id: str | None = None  # failover: the answer has it beside the first item's id
+    failover_items: int | None = None  # further items in the request
+    callback_host: str | None = None  # webhooks about this message go there, and maybe not to us
+    message_type: str | None = None
+    encoding: str | None = None  # as asked for: text, unicode, binary, auto
+    message_class: int | None = None
+    pool_id: str | None = None
+    entity_id: str | None = None
+    content_id: str | None = None
+    template: str | None = None  # name or number; its parameters are content
+    clock: Literal["ours", "client"] | None = None  # of the two times; None: the client's
+
+
+class Revoke(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Someone asked Vonage to take a message back: a captured PATCH with ``revoked``."""
+
+    v: int = 1
+    message_id: str
+    arrived_at_us: int
+    account: str | None = None
+
+
+class Erase(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A person is to be forgotten: everything personal about this message goes."""
+
+    v: int = 1
+    message_id: str
+    arrived_at_us: int
 
 
 class Event(Struct, frozen=True):

@@ -29,7 +29,7 @@ class Histogram(Struct, omit_defaults=True):
 class TotalsRecord(Struct, omit_defaults=True):
     """All counters and histograms of one label set, as they stand. They only grow."""
 
-    v: int = FORMAT
+    v: int = 1  # a record without it is of format 1: this default never changes
     counters: dict[str, int] = msgspec.field(default_factory=dict)
     histograms: dict[str, Histogram] = msgspec.field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class TotalsRecord(Struct, omit_defaults=True):
 class PositionsRecord(Struct):
     """The next offset to read of each input topic (name without prefix) of one task."""
 
-    v: int = FORMAT
+    v: int = 1  # a record without it is of format 1: this default never changes
     next: dict[str, int] = msgspec.field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import msgspec
@@ -189,6 +190,25 @@ def migrate() -> None:
             "PostgreSQL does not answer: start it (`sendtrace up`), or set SENDTRACE_POSTGRES_DSN"
         ) from error
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@cli.command()
+@click.option("--jsonl", is_flag=True, help="The form of input and output: an object a line.")
+@click.argument("source", type=click.File("rb"), default="-")
+def decode(jsonl: bool, source: BinaryIO) -> None:
+    """Say what bodies of Vonage mean. Each line in gives one line out, whatever it holds.
+
+    In: {"format": "json|form|query|xml", "body": "...", "hint": "status|receipt|inbound|alerts|
+    send" or null}. Out: the normalised event, or {"kind": "quarantine", "reason": ...}.
+    """
+    from schemas.vonage.jsonl import decode_line
+
+    if not jsonl:
+        raise click.UsageError("only one form is known: sendtrace decode --jsonl [FILE]")
+    out = sys.stdout.buffer
+    for line in source:
+        out.write(decode_line(line) + b"\n")
+        out.flush()  # who asks line by line waits for the answer
 
 
 @cli.command()

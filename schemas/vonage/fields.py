@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
-from schemas.events import TEXT_LENGTH
+from schemas.events import CLIENT_REF_LENGTH, ID_TEXT_LENGTH, TEXT_LENGTH, WORD_LENGTH
 from schemas.numbers import money, time_us
 from schemas.vonage.reasons import NotUnderstoodError, Reason
 
@@ -24,12 +25,21 @@ ID_LENGTH = 256
 # More digits than any code or count has; str() and int() of thousands of digits raise.
 _DIGITS = 18
 _LARGEST = 10**_DIGITS
+# Parts and segments are few. It also keeps them inside an integer column.
+_LARGEST_COUNT = 99_999
 # Nothing longer is a time or a price. It also bounds what the caches hold.
 _NUMERIC_LENGTH = 40
+# Most bytes of JSON that one character takes: \u0001.
+_ESCAPED = 6
+_SHORT_ESCAPES = '"\\\b\t\n\f\r'
 
 # Provider times outside 2000 to 2100 are mistakes, and would spoil every latency.
 _FIRST_US = 946_684_800_000_000
 _LAST_US = 4_102_444_800_000_000
+
+_NOTHING: dict[str, Any] = {}
+# v0.1's name of a channel that v1 calls otherwise.
+_CHANNELS = {"viber_service_msg": "viber_service"}
 
 # Vonage's clock ticks in whole seconds and prices are few: most values were read a moment ago.
 _cached_time_us = lru_cache(maxsize=4096)(time_us)
@@ -37,33 +47,87 @@ _cached_money = lru_cache(maxsize=1024)(money)
 
 
 def text(value: object, length: int = TEXT_LENGTH) -> str | None:
-    """A string cut to its bound, or None. NUL is dropped: PostgreSQL has no text with it."""
+    """A string cut to ``length`` bytes of its JSON, or None. NUL is dropped: PostgreSQL has no
+    text with it."""
     if type(value) is str:
         if "\0" in value:
             value = value.replace("\0", "")
-        return value[:length] if value and value != "null" else None
+        if len(value) * _ESCAPED > length:
+            value = _cut(value[:length], length)
+        return value if value and value != "null" else None
     if type(value) is int and -_LARGEST < value < _LARGEST:
         return str(value)
     return None
 
 
+@lru_cache(maxsize=1024)
+def _cut(value: str, length: int) -> str:
+    """Cached: the texts of errors are few. What comes in is at most ``length`` characters."""
+    # Of printable ASCII only quotes and backslashes take more than a byte.
+    escapes = value.count('"') + value.count("\\")
+    if len(value) + escapes <= length and value.isascii() and value.isprintable():
+        return value
+    size = 0
+    for index, character in enumerate(value):
+        size += _json_bytes(character)
+        if size > length:
+            return value[:index]
+    return value
+
+
+def _json_bytes(character: str) -> int:
+    if character in _SHORT_ESCAPES:
+        return 2
+    return _ESCAPED if character < " " else len(character.encode("utf-8", "replace"))
+
+
+def word(value: object) -> str | None:
+    """A word of some vocabulary, as it was written."""
+    return text(value, WORD_LENGTH)
+
+
+def channel(value: object) -> str | None:
+    """A channel of the Messages API by v1's name."""
+    given = text(value, WORD_LENGTH)
+    return None if given is None else _CHANNELS.get(given, given)
+
+
+def ident(value: object) -> str | None:
+    """An id that is no message id: of a workflow, an error, an account."""
+    return text(value, ID_TEXT_LENGTH)
+
+
+def reference(value: object) -> str | None:
+    """A client reference as given: people's own text (RULES section 6)."""
+    if type(value) is str:
+        cut = value.replace("\0", "")[:CLIENT_REF_LENGTH]
+        return cut if cut and cut != "null" else None
+    return text(value)
+
+
 def address(value: object) -> str | None:
     """A number or a sender's name. One was captured with a raw TAB before it (FACTS section 3)."""
-    given = text(value)
+    given = text(value, ID_TEXT_LENGTH)
     return given.strip() or None if given is not None else None
 
 
 def whole(value: object) -> int | None:
-    """A count: ``2`` or ``"2"``. Nothing below zero is one."""
+    """A number of digits: ``2`` or ``"2"``. Nothing below zero is one."""
     digits = text(value)
     if digits is None or len(digits) > _DIGITS or not (digits.isascii() and digits.isdigit()):
         return None
     return int(digits)
 
 
+def count(value: object) -> int | None:
+    """How many parts, segments or items."""
+    number = whole(value)
+    return number if number is not None and number <= _LARGEST_COUNT else None
+
+
 def code(value: object) -> str:
     """An error code as text; absent, null, empty and 0 are the same code: none (RULES 1)."""
-    given = text(value)
+    given = word(value)
     if given is None:
         return ""
     given = given.strip()
@@ -80,6 +144,14 @@ def provider_time(value: object) -> tuple[int, int] | tuple[None, None]:
     return read
 
 
+def message_timestamp(value: object) -> tuple[int | None, int | None, bool]:
+    """The SMS API's time, its step, and whether it had to be mended: a seed's own Alerts example
+    has backslashes in it (RULES section 6)."""
+    is_mended = type(value) is str and "\\" in value
+    at_us, step_us = provider_time(value.replace("\\", "") if type(value) is str else value)
+    return at_us, step_us, is_mended
+
+
 def price(value: object) -> int | None:
     """Money in 1e-8 units. Strings as a rule; old fixtures have numbers."""
     if type(value) is str:
@@ -87,6 +159,21 @@ def price(value: object) -> int | None:
     if type(value) is int and not -_LARGEST < value < _LARGEST:
         return None
     return money(value)
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """The object, or an empty one."""
+    return value if type(value) is dict else _NOTHING
+
+
+def hostname(value: object) -> str | None:
+    """Of a callback URL; the rest of it may hold secrets."""
+    if type(value) is not str:
+        return None
+    try:
+        return word(urlsplit(value.strip()).hostname)
+    except ValueError:
+        return None
 
 
 def message_id(value: object) -> str:

@@ -1,28 +1,36 @@
-"""Messages API v1: status webhooks, and what a send and its answer say (FACTS sections 3 and 9)."""
+"""Messages API: status webhooks of v1 and v0.1, for every channel (FACTS section 3, seeds 0 and 1).
+
+Both versions carry the same facts. v0.1 has objects for ``to`` and ``from`` and a numeric
+``error.code``; one account may get both at once. Sends are in ``messages_send.py``, inbound
+messages in ``messages_inbound.py``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, field
 
-from schemas.events import CLIENT_REF_LENGTH, Arrival, Event, Fact, Send
-from schemas.vonage.exchange import Exchange
+from schemas.events import WORD_LENGTH, Arrival, Event, Fact, Version
+from schemas.vonage import status_details as details
 from schemas.vonage.fields import (
     address,
-    code,
+    channel,
     from_json,
-    known_id,
+    mapping,
     message_id,
     price,
     provider_time,
+    reference,
     text,
-    whole,
 )
+from schemas.vonage.messages_send import sends as sends
 from schemas.vonage.reasons import NotUnderstoodError, Reason
 
-_NOTHING: dict[str, Any] = {}
+Kind = Literal["status", "inbound"]
+
+_BLANK = " \t\r\n\0"
 
 
 class Shape(Struct, gc=False):
@@ -44,152 +52,110 @@ class _Status(Shape, gc=False):
 
     timestamp: Any = None
     error: Any = None
+    errors: Any = None
     usage: Any = None
     client_ref: Any = None
+    # An early v0.1 specification has it with a hyphen.
+    client_ref_hyphen: Any = field(default=None, name="client-ref")
     destination: Any = None
     sms: Any = None
     workflow: Any = None
+    links: Any = field(default=None, name="_links")
+    whatsapp: Any = None
 
 
 _decode = msgspec.json.Decoder(_Status).decode
 
 
-def status_of(shape: Shape) -> tuple[str, str]:
-    """Id and status, if this is a v1 status. Raises NotUnderstoodError that says what it is.
+def kind_of(shape: Shape) -> tuple[Kind, Version]:
+    """What a Messages webhook is. Raises NotUnderstoodError.
 
-    A status has a ``status``; v0.1 has objects for ``to`` and ``from`` and no ``channel``; an
-    inbound message has neither status, and v0.1 puts it in ``message`` (FACTS section 1).
+    A status has a ``status``. An inbound message has none; v0.1 puts it in ``message``, v1 has
+    ``message_type``, but for SMS, which has only ``text``. v0.1 has objects for ``to`` and
+    ``from`` (FACTS section 1); an early specification requires nothing else of an inbound one.
     """
-    uuid = message_id(shape.message_uuid)
-    status = text(shape.status) if type(shape.status) is str else None
-    if status is not None:
-        if type(shape.to) is dict or type(shape.sender) is dict:
-            raise NotUnderstoodError(Reason.MESSAGES_V01_STATUS)
-        return uuid, status.strip().lower()
-    if type(shape.message) is dict:
-        raise NotUnderstoodError(Reason.MESSAGES_V01_INBOUND)
+    has_objects = type(shape.to) is dict or type(shape.sender) is dict
+    if type(shape.status) is str and shape.status.strip(_BLANK) not in ("", "null"):
+        return "status", "v0.1" if has_objects else "v1"
+    if type(shape.message) is dict or has_objects:
+        return "inbound", "v0.1"
     if shape.message_type is not None or shape.text is not None:
-        raise NotUnderstoodError(Reason.MESSAGES_V1_INBOUND)
+        return "inbound", "v1"
     raise NotUnderstoodError(Reason.NO_STATUS)
 
 
+def party(value: object) -> str | None:
+    """v1: a string. v0.1: ``number``, or ``id`` where the channel has no numbers.
+
+    An example has both at once and the channel sms, so a number counts first; on Messenger the id
+    is the address, and ``user_ref`` stands for it in one plugin's events.
+    """
+    if type(value) is not dict:
+        return address(value)
+    names = ("number", "id", "user_ref")
+    if value.get("type") == "messenger":
+        names = ("id", "user_ref", "number")
+    return next((found for found in map(address, map(value.get, names)) if found), None)
+
+
 def decode_status(body: bytes, arrival: Arrival) -> Event:
-    """The event of a v1 status. Raises NotUnderstoodError for what is none."""
+    """The event of a status of either version. Raises NotUnderstoodError for what is none."""
     given = from_json(_decode, body)
-    uuid, status = status_of(given)
+    uuid = message_id(given.message_uuid)
+    kind, version = kind_of(given)
+    if kind != "status":
+        raise NotUnderstoodError(Reason.IS_INBOUND)
     at_us, step_us = provider_time(given.timestamp)
-    usage = _object(given.usage)
-    error_code, error_title, error_instance = _error(given.error)
+    usage = mapping(given.usage)
+    error_code, error_title, error_instance = details.read_error(given.error or given.errors)
+    sms = mapping(given.sms)
+    workflow = details.NO_WORKFLOW
+    if given.workflow or given.links:
+        workflow = details.read_workflow(given.workflow, given.links)
+    pricing = (
+        details.read_pricing(mapping(given.whatsapp)) if given.whatsapp else details.NO_PRICING
+    )
+    sender, recipient = given.sender, given.to
+    ref = given.client_ref if given.client_ref is not None else given.client_ref_hyphen
     return Event(
         uuid,
         Fact(
             kind="status",
-            status=status,
+            status=_status(given.status),
             code=error_code,
             account=arrival.account or "",
             arrived_at_us=arrival.at_us,
             provider_at_us=at_us,
             provider_step_us=step_us,
             api="messages",
-            channel=text(given.channel),
-            sender=address(given.sender),
-            recipient=address(given.to),
-            network=text(_object(given.destination).get("network_code")),
-            client_ref=text(given.client_ref, CLIENT_REF_LENGTH),
+            channel=channel(given.channel) or _type_of(recipient) or _type_of(sender),
+            # The common case first: this is the hot path.
+            sender=address(sender) if type(sender) is str else party(sender),
+            recipient=address(recipient) if type(recipient) is str else party(recipient),
+            network=text(mapping(given.destination).get("network_code"), WORD_LENGTH),
+            client_ref=reference(ref),
             price_units=price(usage.get("price")),
-            currency=text(usage.get("currency")),
-            segments=_segments(_object(given.sms)),
-            workflow_id=_workflow_id(_object(given.workflow)),
+            currency=text(usage.get("currency"), WORD_LENGTH),
+            segments=details.segment_count(sms) if sms else None,
+            segments_detail=details.segments_detail(sms.get("segments")) if sms else None,
+            workflow_id=workflow.id,
+            workflow_item=workflow.item,
+            workflow_items=workflow.items,
             error_title=error_title,
             error_instance=error_instance,
+            version=version,
+            pricing_type=pricing.type,
+            pricing_model=pricing.model,
+            pricing_category=pricing.category,
+            conversation_origin=pricing.origin,
+            after_refusal=arrival.after_refusal,
         ),
     )
 
 
-def _object(value: object) -> dict[str, Any]:
-    return value if type(value) is dict else _NOTHING
+def _status(value: object) -> str:
+    return (text(value, WORD_LENGTH) or "").strip().lower()
 
 
-def _segments(sms: dict[str, Any]) -> int | None:
-    """``count_total`` (the specification) or ``total_count`` (the page on segments), or a list."""
-    if not sms:
-        return None
-    for name in ("count_total", "total_count"):
-        count = whole(sms.get(name))
-        if count is not None:
-            return count
-    parts = sms.get("segments")
-    return len(parts) if type(parts) is list else None
-
-
-def _workflow_id(workflow: dict[str, Any]) -> str | None:
-    """``workflow_id`` (the specification) or ``id`` (the Java SDK)."""
-    if not workflow:
-        return None
-    return text(workflow.get("workflow_id")) or text(workflow.get("id"))
-
-
-def _error(value: object) -> tuple[str, str | None, str | None]:
-    """Code, text and instance of ``error``.
-
-    ``title`` is the code as a string or a number; where it is text, the fragment of ``type`` has
-    it. An early revision had ``code`` and ``reason``, and one SDK's fixture nests a second
-    ``error`` (FACTS section 3).
-    """
-    error = _object(value)
-    if not error:
-        return "", None, None
-    error = _object(error.get("error")) or error
-    title = text(error.get("title"))
-    detail = text(error.get("detail")) or text(error.get("reason"))
-    instance = text(error.get("instance"))
-    if title is not None and whole(title.strip()) is not None:
-        return code(title), detail, instance
-    if whole(error.get("code")) is not None:
-        return code(error.get("code")), title or detail, instance
-    return problem_code(error.get("type")), title or detail, instance
-
-
-def problem_code(problem_type: object) -> str:
-    """``https://.../api-errors/messages#1150`` to ``1150``; ``""`` where the fragment is a word."""
-    fragment = (text(problem_type) or "").rpartition("#")[2]
-    return code(fragment) if whole(fragment) is not None else ""
-
-
-def sends(exchange: Exchange) -> list[Send]:
-    """The send that an API call and its answer make: one, whatever the segments.
-
-    Accepted is 202 with an id. Without one (refused, or no answer at all) the message id is
-    ``<send_id>.1`` (RULES section 2).
-    """
-    request, answer = exchange.request, _object(exchange.answer)
-    status = exchange.answer_status
-    refused = status is not None and status >= 400
-    uuid = None if refused else known_id(answer.get("message_uuid"))
-    ttl_seconds = whole(request.get("ttl"))
-    return [
-        Send(
-            message_id=uuid or f"{exchange.send_id}.1",
-            send_id=exchange.send_id,
-            api="messages",
-            arrived_at_us=exchange.arrived_at_us,
-            account=exchange.account,
-            channel=text(request.get("channel")),
-            sender=address(request.get("from")),
-            recipient=address(request.get("to")),
-            client_ref=text(request.get("client_ref"), CLIENT_REF_LENGTH),
-            answer_status=None if status is None else str(status),
-            refused=refused,
-            error_text=_problem(answer) if refused else None,
-            requested_at_us=exchange.requested_at_us,
-            answered_at_us=exchange.answered_at_us,
-            ttl_ms=None if ttl_seconds is None else ttl_seconds * 1000,
-        )
-    ]
-
-
-def _problem(answer: dict[str, Any]) -> str | None:
-    """``#1150 title: detail`` of a problem body, where ``title`` is text (FACTS section 9)."""
-    number = problem_code(answer.get("type"))
-    words = ": ".join(filter(None, (text(answer.get("title")), text(answer.get("detail")))))
-    return text(f"#{number} {words}".strip() if number else words)
+def _type_of(value: object) -> str | None:
+    return channel(value.get("type")) if type(value) is dict else None

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from schemas import topics
-from schemas.codec import TYPE_RECEIPT, TYPE_SEND, TYPE_STATUS, cloud_event, encode
-from schemas.events import Event, Send
+from schemas.codec import (
+    TYPE_ERASE,
+    TYPE_RECEIPT,
+    TYPE_REVOKE,
+    TYPE_SEND,
+    TYPE_STATUS,
+    cloud_event,
+    encode,
+)
+from schemas.events import Erase, Event, Revoke, Send
 from schemas.vonage.decode import Unusable, decode
 from schemas.vonage.reasons import Reason
 from schemas.vonage.sms import FORM
@@ -36,6 +44,18 @@ def test_an_account_that_was_not_verified_does_not_count() -> None:
     assert event.fact.account == ""
 
 
+def test_what_came_after_a_refusal_of_ours_is_marked() -> None:
+    status, receipt = headers(TYPE_STATUS, None, "jwt"), headers(TYPE_RECEIPT, FORM, "none")
+    for topic, value, given in (
+        (topics.STATUSES, STATUS, status),
+        (topics.RECEIPTS, b"messageId=id-1&status=failed", receipt),
+    ):
+        for mark, expected in ((b"true", True), (b"false", False)):
+            event = decode(topic, value, [*given, ("ce_afterrefusal", mark)], 5)
+            assert isinstance(event, Event)
+            assert event.fact.after_refusal is expected
+
+
 def test_without_headers_the_append_time_stands_in() -> None:
     for odd in ([], [("ce_time", b"\xff")], [("ce_time", b"2020-01-01T00:00:00")]):
         event = decode(topics.STATUSES, STATUS, odd, 5)
@@ -54,10 +74,20 @@ def test_a_receipt_is_read_by_its_content_type() -> None:
 def test_sends() -> None:
     assert decode(topics.SENDS, encode(SEND), headers(TYPE_SEND, None, "none"), 5) == SEND
     assert decode(topics.SENDS, encode(SEND), [], 5) == SEND
-    revoke = [("ce_type", b"com.sendtrace.revoke.v1")]
-    assert decode(topics.SENDS, b"{}", revoke, 5) == Unusable(Reason.SEND_KIND)
+    other = [("ce_type", b"com.sendtrace.other.v1")]
+    assert decode(topics.SENDS, encode(SEND), other, 5) == Unusable(Reason.SEND_KIND)
     for broken in (b"", b"{}", b"[" * 100_000, b"\xff"):
         assert decode(topics.SENDS, broken, [], 5) == Unusable(Reason.SEND_MALFORMED)
+
+
+def test_a_revoke_and_an_erase_are_told_by_their_type() -> None:
+    for told, ce_type in (
+        (Revoke(message_id="id-1", arrived_at_us=7), TYPE_REVOKE),
+        (Erase(message_id="id-1", arrived_at_us=7), TYPE_ERASE),
+    ):
+        assert decode(topics.SENDS, encode(told), headers(ce_type, None, "none"), 5) == told
+        malformed = decode(topics.SENDS, b"{}", headers(ce_type, None, "none"), 5)
+        assert malformed == Unusable(Reason.SEND_MALFORMED)
 
 
 def test_another_topic_has_no_decoder() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import topics
-from schemas.vonage.decode import Unusable, decode
+from schemas.vonage.decode import Unusable, decode, decode_inbound
 from schemas.vonage.detect import Detected, Quarantine, detect
 from schemas.vonage.reasons import Reason
 from schemas.vonage.sms import FORM
@@ -41,16 +41,39 @@ def test_every_seed_goes_where_it_belongs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "topic", "key", "ce_type"),
     [
-        ("messages_v01_status.json", Reason.MESSAGES_V01_STATUS),
-        ("messages_v01_inbound.json", Reason.MESSAGES_V01_INBOUND),
-        ("messages_v1_inbound.json", Reason.MESSAGES_V1_INBOUND),
-        ("sms_inbound.json", Reason.SMS_INBOUND),
+        ("messages_v1_status.json", topics.STATUSES, "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab",
+         "com.vonage.messages.status.v1"),
+        ("messages_v01_status.json", topics.STATUSES, "aaaaaaaa-bbbb-cccc-dddd-0123456789ab",
+         "com.vonage.messages.status.v0_1"),
+        ("messages_v1_inbound.json", topics.INBOUND, "447700900001",
+         "com.vonage.messages.inbound.v1"),
+        ("messages_v01_inbound.json", topics.INBOUND, "447700900001",
+         "com.vonage.messages.inbound.v0_1"),
+        ("sms_inbound.json", topics.INBOUND, "447700900001", "com.vonage.sms.inbound.v1"),
+        ("receipt.json", topics.RECEIPTS, "02000000E68951D8", "com.vonage.sms.receipt.v1"),
+    ],
+)  # fmt: skip
+def test_each_kind_has_its_topic_key_and_type(
+    name: str, topic: str, key: str, ce_type: str
+) -> None:
+    expected = Detected(topic, key.encode(), ce_type, seed(name), JSON)
+    assert post(seed(name)) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"message_uuid":"u","message_type":"text","text":"hi"}',
+        b'{"message_uuid":"u","to":{},"from":{"type":"sms"}}',
+        b'{"messageId":"u","type":"text","text":"hi","msisdn":"null"}',
     ],
 )
-def test_seeds_not_yet_understood_say_what_they_are(name: str, reason: Reason) -> None:
-    assert post(seed(name)) == Quarantine(reason, seed(name), JSON)
+def test_an_inbound_message_without_a_sender_has_its_id_for_a_key(body: bytes) -> None:
+    found = post(body)
+    assert isinstance(found, Detected)
+    assert (found.topic, found.key) == (topics.INBOUND, b"u")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +103,8 @@ def test_a_request_without_a_body_speaks_by_its_query() -> None:
 
 
 PIECES = st.sampled_from(
-    [b'{"message_uuid":"a","status":"b"', b'{"messageId":"a"', b',"text":1', b',"to":{}', b"}",
+    [b'{"message_uuid":"a","status":"b"', b'{"messageId":"a"', b',"text":1', b',"to":{}',
+     b',"from":{"id":"7"}', b"}",
      b"messageId=a&status=b", b"&text=", b"%FF", b"\xff", b'"\\ud800"', b"null", b"9" * 400, b"["]
 )  # fmt: skip
 
@@ -97,6 +121,14 @@ def test_any_bytes_get_an_answer_and_the_decoder_agrees(body: bytes, content_typ
         decode(topic, body, headers, 1)
     if isinstance(found, Detected):
         stored = [] if content_type is None else [("content-type", content_type.encode())]
+        if found.topic == topics.INBOUND:
+            inbound = decode_inbound(found.value, stored, 1)
+            assert (
+                inbound.reason in (Reason.NOT_JSON, Reason.NUMBER_RANGE)
+                if isinstance(inbound, Unusable)
+                else found.key.decode() == (inbound.sender or inbound.message_id)
+            )
+            return
         event = decode(found.topic, found.value, stored, 1)
         # The edge skips what it does not need; a broken value there is found only here.
         if isinstance(event, Unusable):

@@ -1,4 +1,4 @@
-"""SMS API: receipts in their three forms, and answers to sends (FACTS sections 2 and 8)."""
+"""SMS API: receipts in their three forms (FACTS section 2)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from schemas.events import Arrival, Event, Fact
-from schemas.vonage.exchange import Exchange
 from schemas.vonage.reasons import NotUnderstoodError, Reason
-from schemas.vonage.sms import FORM, decode_receipt, sends
+from schemas.vonage.sms import FORM, decode_receipt
 
 SEEDS = Path(__file__).parents[3] / "data" / "seeds"
 ARRIVAL = Arrival(1_000)
@@ -47,6 +46,7 @@ def test_the_seeds_query_with_backslashes_in_its_time() -> None:
         recipient="66837000111",
         network="52099",
         price_units=2_000_000,
+        mended=True,
     )
 
 
@@ -107,9 +107,12 @@ def test_a_form_is_percent_decoded_once() -> None:
         (b"messageId=a%00&status=delivered", FORM, Reason.BAD_MESSAGE_ID),
         (b"messageId=id-1", FORM, Reason.NO_STATUS),
         (b"messageId=id-1&status=null", FORM, Reason.NO_STATUS),
-        (b"messageId=id-1&text=hi", FORM, Reason.SMS_INBOUND),
-        (b"messageId=id-1&status=delivered&text=", FORM, Reason.SMS_INBOUND),
-        (b"messageId=id-1&type=binary&udh=00", FORM, Reason.SMS_INBOUND),
+        (b"messageId=id-1&text=hi", FORM, Reason.IS_INBOUND),
+        (b"messageId=id-1&text=", FORM, Reason.IS_INBOUND),
+        (b"messageId=id-1&text=null", FORM, Reason.IS_INBOUND),
+        (b"messageId=id-1&status=delivered&text=hi", FORM, Reason.IS_INBOUND),
+        (b"messageId=id-1&type=binary&udh=00", FORM, Reason.IS_INBOUND),
+        (b"messageId=id-1&type=text", FORM, Reason.IS_INBOUND),
         (b"messageId=id-1&status=delivered" + b"&a=b" * 300, FORM, Reason.TOO_MANY_FIELDS),
         (b"messageId=id-1&status=delivered", "application/json", Reason.NOT_JSON),
         (b"[1]", None, Reason.NOT_AN_OBJECT),
@@ -122,69 +125,10 @@ def test_what_is_no_receipt_says_why(raw: bytes, content_type: str | None, reaso
     assert caught.value.reason is reason
 
 
-def exchange(answer: object, http_status: int | None = 200, **request: Any) -> Exchange:
-    return Exchange(
-        send_id="s1",
-        arrived_at_us=5,
-        request={"to": "447700900000", "from": "Acme", "text": "secret words", **request},
-        answer_status=http_status,
-        answer=answer,
+@pytest.mark.parametrize("rest", [b"&text=", b"&text=null", b"&data=null&udh=", b"&type=text"])
+def test_a_missing_text_beside_a_status_makes_no_message_of_a_receipt(rest: bytes) -> None:
+    """In forms a missing value is the word null (FACTS section 1)."""
+    assert (
+        decode_receipt(b"messageId=id-1&status=failed" + rest, FORM, ARRIVAL).fact.status
+        == "failed"
     )
-
-
-def test_parts_of_a_long_text_share_a_send_id_and_a_throttled_one_gets_an_id_of_ours() -> None:
-    answer = {
-        "message-count": "2",
-        "messages": [
-            {
-                "to": "447700900000",
-                "message-id": "m1",
-                "status": "0",
-                "remaining-balance": "1.5",
-                "message-price": "0.0333",
-                "network": "12345",
-            },
-            {"status": "1", "error-text": "Throttled"},
-        ],
-    }
-    first, second = sends(exchange(answer, **{"client-ref": "ref", "ttl": "60000"}))
-    assert (first.message_id, first.send_id, first.part, first.parts) == ("m1", "s1", 1, 2)
-    assert (first.price_units, first.balance_units) == (3_330_000, 150_000_000)
-    assert (first.network, first.client_ref, first.ttl_ms) == ("12345", "ref", 60_000)
-    assert (first.answer_status, first.refused) == ("0", False)
-    assert (second.message_id, second.send_id, second.part) == ("s1.2", "s1", 2)
-    assert (second.recipient, second.answer_status) == ("447700900000", "1")
-    assert (second.refused, second.error_text) == (True, "Throttled")
-
-
-def test_several_recipients_are_several_sends() -> None:
-    answer = {
-        "messages": [
-            {"to": "447700900000", "message-id": "m1", "status": "0"},
-            {"to": "447700900009", "message-id": "m2", "status": 0},
-        ]
-    }
-    found = [(send.message_id, send.send_id, send.parts) for send in sends(exchange(answer))]
-    assert found == [("m1", "s1", 1), ("m2", "s1-2", 1)]
-
-
-@pytest.mark.parametrize(
-    ("answer", "http_status", "answer_status", "refused"),
-    [
-        (None, None, None, False),
-        (None, 200, None, False),
-        ({"messages": []}, 200, None, False),
-        ("Error", 429, "http-429", True),
-    ],
-)
-def test_without_a_readable_answer_there_is_one_send(
-    answer: object, http_status: int | None, answer_status: str | None, refused: bool
-) -> None:
-    [send] = sends(exchange(answer, http_status))
-    assert (send.message_id, send.answer_status, send.refused) == ("s1.1", answer_status, refused)
-
-
-@pytest.mark.parametrize(("asked", "is_expected"), [(False, False), ("0", False), (True, True)])
-def test_whether_a_receipt_was_asked_for(asked: object, is_expected: bool) -> None:
-    [send] = sends(exchange(None, None, **{"status-report-req": asked}))
-    assert send.receipt_expected is is_expected
