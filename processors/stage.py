@@ -34,8 +34,11 @@ class Stage(Protocol):
     changelog: str  # the compacted topic that its values go to, and are restored from
     totals: Totals
 
-    def feed(self, topic: str, records: Sequence[Record]) -> None:
-        """Work records in, in memory. ``topic`` is the name without prefix."""
+    def feed(self, topic: str, records: Sequence[Record]) -> int:
+        """Work records in, in memory. ``topic`` is the name without prefix.
+
+        Answers how many of them are a reason to commit.
+        """
         ...
 
     def advance(self, read_until_ms: int) -> int:

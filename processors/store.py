@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -74,29 +75,44 @@ class RocksStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._mark = path.parent / f"{path.name}.damaged"
         self._db = self._open()
         self.meta = self._read_meta()
 
     def value(self, key: bytes) -> bytes | None:
-        found: bytes | None = self._db.get(_VALUE + key)
+        try:  # and not `with`: this is the hot path
+            found: bytes | None = self._db.get(_VALUE + key)
+        except Exception as error:
+            self._mark_if_damaged(error)
+            raise
         return found
 
     def totals(self) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=_TOTALS):
-            assert isinstance(key, bytes)
-            if not key.startswith(_TOTALS):
-                return
+        for key, value in self._from(_TOTALS):
             yield key[1:], value
 
     def due(self, until_us: int, limit: int) -> list[tuple[int, bytes]]:
         found: list[tuple[int, bytes]] = []
-        for key in self._db.keys(from_key=_DEADLINE):
-            assert isinstance(key, bytes)
+        for key, _ in self._from(_DEADLINE):
             at_us = int.from_bytes(key[1:9], "big")
-            if not key.startswith(_DEADLINE) or at_us > until_us or len(found) >= limit:
+            if at_us > until_us or len(found) >= limit:
                 break
             found.append((at_us, key[9:]))
         return found
+
+    def _from(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All entries with a prefix, in order. A damaged block is an error, not the end."""
+        entries = self._db.iter()
+        entries.seek(prefix)
+        with self._dropped_if_damaged():
+            while entries.valid():
+                key = entries.key()
+                assert isinstance(key, bytes)
+                if not key.startswith(prefix):
+                    return
+                yield key, entries.value()
+                entries.next()
+            entries.status()  # an iterator ends at a damaged block as it does at the end
 
     def write(
         self,
@@ -132,20 +148,38 @@ class RocksStore:
     def close(self) -> None:
         self._db.close()
 
+    @contextmanager
+    def _dropped_if_damaged(self) -> Iterator[None]:
+        """Opening does not read every block. The error goes on, and the next start rebuilds."""
+        try:
+            yield
+        except Exception as error:
+            self._mark_if_damaged(error)
+            raise
+
+    def _mark_if_damaged(self, error: Exception) -> None:
+        """An open iterator may hold the database: what is marked is dropped when it is opened."""
+        if str(error).startswith("Corruption"):
+            self._mark.touch()
+
     def _open(self) -> Rdict:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._mark.exists():
+            shutil.rmtree(self._path)
+            self._mark.unlink()
         try:
             return Rdict(str(self._path), _options(), access_type=AccessType.read_write())
         except Exception as error:
             # rocksdict raises bare Exception for everything. Only damage is mended by dropping:
             # a held lock or a full disk must not lose the state.
-            if not str(error).startswith("Corruption"):
+            if not str(error).startswith(("Corruption", "IO error: No such file")):
                 raise
             shutil.rmtree(self._path)
             return Rdict(str(self._path), _options(), access_type=AccessType.read_write())
 
     def _read_meta(self) -> Meta:
-        raw = self._db.get(_META)
+        with self._dropped_if_damaged():
+            raw = self._db.get(_META)
         if raw is None:
             return Meta()
         try:

@@ -141,9 +141,13 @@ class TransactionTask:
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
         """Work records in, in memory. Nothing leaves before ``commit``."""
         topic = partition.topic.removeprefix(self._config.topic_prefix)
-        self._stage.feed(topic, records)
+        self._pending += self._stage.feed(topic, records)
         self._next[topic] = records[-1].offset + 1
-        self._pending += len(records)
+
+    def skip(self, partition: Partition, position: int) -> None:
+        """Control records were passed. Saved, or retention that takes them looks like a loss."""
+        self._next[partition.topic.removeprefix(self._config.topic_prefix)] = position
+        self._pending += 1
 
     def advance(self, read_until_ms: int) -> None:
         self._pending += self._stage.advance(read_until_ms)
@@ -221,9 +225,11 @@ class TransactionTask:
     async def close(self) -> None:
         self._forget_uncommitted()
         producer, self._producer = self._producer, None
-        if producer is not None:
-            await stop_quietly(producer)
-        self._store.close()
+        try:
+            if producer is not None:
+                await stop_quietly(producer)
+        finally:
+            self._store.close()  # or its lock keeps this process from taking the partition again
 
     def _forget_uncommitted(self) -> None:
         self._stage.forget()

@@ -11,6 +11,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 from prometheus_client import CollectorRegistry
 
+from processors.join.policy import Policy
 from processors.joining import INPUTS, JoinConfig, Joining
 from processors.store import RocksStore, Store
 from processors.transaction import EngineConfig, TransactionTask
@@ -42,10 +43,20 @@ def engine_config(settings: Settings, cluster: str) -> EngineConfig:
     )
 
 
+def policy_of(settings: Settings) -> Policy:
+    return Policy(
+        default_currency=settings.default_currency,
+        callback_hosts=frozenset(settings.listed("callback_hosts")),
+        test_accounts=frozenset(settings.listed("test_accounts")),
+        test_client_ref_prefixes=settings.listed("test_client_ref_prefixes"),
+        time_scale=settings.time_scale,
+    )
+
+
 def join_config(settings: Settings) -> JoinConfig:
     return JoinConfig(
         partitions=settings.partitions,
-        default_currency=settings.default_currency,
+        policy=policy_of(settings),
         cache_size=settings.lifecycle_cache_size,
         label_set_limit=settings.label_set_limit,
         quarantine_ratio_limit=settings.quarantine_ratio_limit,

@@ -25,7 +25,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from schemas.metrics import LATENCY_BUCKETS_MS, Metric, withdrawn
+from schemas.metrics import Metric, withdrawn
 from schemas.numbers import MONEY_UNITS
 from schemas.topics import TOTALS
 from sendtrace.runtime import topics
@@ -51,9 +51,6 @@ POLL_LIMIT_RECORDS = 2_000
 WATCH_SECONDS = 2.0
 # A consumer of aiokafka may hang after a broker restart without an exception (AIOKAFKA 14).
 STUCK_SECONDS = 60.0
-
-# "1.0", "300.0": as prometheus-client itself writes them.
-_LIMITS = [str(limit_ms / 1000) for limit_ms in LATENCY_BUCKETS_MS] + ["+Inf"]
 
 
 class Progress:
@@ -93,10 +90,12 @@ class TotalsCollector(Collector):
         family = HistogramMetricFamily(
             f"{PREFIX}{metric.name}_seconds", metric.help, labels=metric.labels
         )
+        # "1.0", "300.0": as prometheus-client itself writes them.
+        limits = [*(str(limit_ms / 1000) for limit_ms in metric.buckets_ms), "+Inf"]
         for values, histogram in sorted(self._sums.histograms[metric.name].items()):
             family.add_metric(
                 values,
-                buckets=list(zip(_LIMITS, accumulate(histogram.buckets), strict=True)),
+                buckets=list(zip(limits, accumulate(histogram.buckets), strict=True)),
                 sum_value=histogram.sum_ms / 1000,
             )
         return family

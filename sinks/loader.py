@@ -34,6 +34,7 @@ from sendtrace.runtime.loop import Loop, LoopMetrics, StartOver
 from sendtrace.runtime.service import Health, health_server, stop_on_signals
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.topics import DependencyAway
+from sinks.changes import Batch, RowReason, quarantine_headers
 from sinks.postgres import (
     AnotherLoaderAhead,
     PostgresWarehouse,
@@ -42,7 +43,7 @@ from sinks.postgres import (
     Warehouse,
     WarehouseAway,
 )
-from sinks.rows import Batch, RowReason, Version, quarantine_headers
+from sinks.rows import Version
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -138,6 +139,9 @@ class LoadTask:
 
     def advance(self, read_until_ms: int) -> None:
         """Rows have no deadlines."""
+
+    def skip(self, partition: Partition, position: int) -> None:
+        """Nothing: a compacted log's beginning does not move."""
 
     def pending(self) -> int:
         return self._batch.fed

@@ -14,7 +14,8 @@ import asyncpg
 
 from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.topics import DependencyAway
-from sinks.rows import COLUMNS, NAMES, Column, Deletion, Row
+from sinks.changes import Deletion
+from sinks.rows import COLUMNS, NAMES, Column, Row
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # A batch takes well under a second; a host that vanished without a word must not hang us for ever.

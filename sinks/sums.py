@@ -12,12 +12,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from schemas.codec import decode_totals
-from schemas.metrics import CATALOGUE, LATENCY_BUCKETS_MS, Metric, withdrawn
-from schemas.totals import FORMAT, POSITIONS, Histogram, TotalsRecord, parse_key
+from schemas.metrics import CATALOGUE, Metric, withdrawn
+from schemas.totals import FORMAT, Histogram, TotalsRecord, parse_key
 
 LabelValues = tuple[str, ...]  # in the order of the metric's labels
-
-BUCKETS = len(LATENCY_BUCKETS_MS) + 1  # the last one is +Inf
 
 
 class TotalsError(Exception):
@@ -50,11 +48,13 @@ class Sums:
         # A newer joiner may write what this version does not know: left out, and told.
         self.unknown_names: set[str] = set()
         self._labels: dict[str, tuple[str, ...]] = {}
+        self._buckets: dict[str, int] = {}  # how many a histogram has
         self._entries: dict[bytes, _Entry] = {}
         for metric in self.catalogue:
             self._labels[metric.name] = metric.labels
             if metric.kind == "histogram":
                 self.histograms[metric.name] = {}
+                self._buckets[metric.name] = len(metric.buckets_ms) + 1  # the last one is +Inf
                 continue
             self.counters[metric.name] = {}
             if metric.withdrawable:
@@ -77,6 +77,7 @@ class Sums:
                 return
             entry = self._entries[key] = _Entry(labels)
         record = _decoded(key, value)
+        self._check_buckets(key, record)
         self._replace(entry, record)
         entry.record = record
 
@@ -93,25 +94,28 @@ class Sums:
             if name not in self.histograms:
                 self.unknown_names.add(name)
                 continue
+            nothing = Histogram([0] * self._buckets[name])
             self._observe(
-                self.histograms[name],
+                name,
                 self._values(name, entry.labels),
-                old.histograms.get(name) or _nothing(),
-                new.histograms.get(name) or _nothing(),
+                old.histograms.get(name, nothing),
+                new.histograms.get(name, nothing),
             )
+
+    def _check_buckets(self, key: bytes, record: TotalsRecord) -> None:
+        for name, histogram in record.histograms.items():
+            expected = self._buckets.get(name)
+            if expected is not None and len(histogram.buckets) != expected:
+                raise TotalsError(
+                    f"{name} of {key!r} has {len(histogram.buckets)} buckets: {expected}"
+                )
 
     def _count(self, sums: dict[LabelValues, int], values: LabelValues, step: int) -> None:
         self.regressions += step < 0
         sums[values] = sums.get(values, 0) + step
 
-    def _observe(
-        self,
-        sums: dict[LabelValues, Histogram],
-        values: LabelValues,
-        old: Histogram,
-        new: Histogram,
-    ) -> None:
-        total = sums.setdefault(values, _nothing())
+    def _observe(self, name: str, values: LabelValues, old: Histogram, new: Histogram) -> None:
+        total = self.histograms[name].setdefault(values, Histogram([0] * self._buckets[name]))
         for index, (before, after) in enumerate(zip(old.buckets, new.buckets, strict=True)):
             self.regressions += after < before
             total.buckets[index] += after - before
@@ -121,19 +125,15 @@ class Sums:
         return tuple([labels.get(label, "") for label in self._labels[name]])
 
 
-def _nothing() -> Histogram:
-    return Histogram([0] * BUCKETS)
-
-
 def _labels_of(key: bytes) -> Mapping[str, str] | None:
-    """The labels of a key; None for the record that holds a task's positions."""
+    """The labels of a key; None for a task's positions, or another state of its own."""
     try:
         labels = parse_key(key).labels
     except msgspec.DecodeError as error:
         raise TotalsError(f"key {key!r} of topic totals cannot be read: {error}") from error
     if not isinstance(labels, str):
         return labels
-    if labels != POSITIONS:
+    if not labels.startswith("@"):
         raise TotalsError(f"key {key!r} of topic totals is of no known kind")
     return None
 
@@ -145,7 +145,4 @@ def _decoded(key: bytes, value: bytes) -> TotalsRecord:
         raise TotalsError(f"totals of {key!r} cannot be read: {error}") from error
     if record.v > FORMAT:
         raise TotalsError(f"totals of {key!r} have format {record.v}; this version reads {FORMAT}")
-    for name, histogram in record.histograms.items():
-        if len(histogram.buckets) != BUCKETS:
-            raise TotalsError(f"{name} of {key!r} has {len(histogram.buckets)} buckets: {BUCKETS}")
     return record

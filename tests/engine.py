@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from processors.join.contribution import contribution
 from processors.join.derive import summarise
+from processors.join.policy import Policy
 from processors.restore import open_reader
 from processors.store import Store
 from processors.wiring import joiner
@@ -211,7 +212,7 @@ def assert_exact(found: Output, traffic: Traffic) -> None:
     assert found.events("repeat") == traffic.messages
     expected: Counter[LabelSet] = Counter()
     for lifecycle in found.lifecycles.values():
-        assert lifecycle.summary == summarise(lifecycle, "EUR")
+        assert lifecycle.summary == summarise(lifecycle, Policy())
         for (labels, name), amount in contribution(lifecycle.summary).amounts.items():
             if name == MESSAGES.name:
                 expected[labels] += amount

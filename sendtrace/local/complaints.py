@@ -10,10 +10,14 @@ from dataclasses import dataclass
 import asyncpg
 from aiokafka.errors import KafkaConnectionError
 
+from processors.aside import TooMuchQuarantine
 from sendtrace.local.process import LocalStackError
+from sendtrace.runtime.loop import PositionLost
 from sendtrace.runtime.settings import SettingsError
 from sendtrace.runtime.topics import DependencyAway, TopicsError
+from sinks import loader
 from sinks.migrate import MigrationError
+from sinks.postgres import SchemaMissing, SourceChanged
 
 CONFIGURATION, AWAY, DIFFERS = 3, 4, 5
 
@@ -24,6 +28,11 @@ FORESEEN = (
     DependencyAway,
     LocalStackError,
     MigrationError,
+    PositionLost,
+    SourceChanged,
+    SchemaMissing,
+    TooMuchQuarantine,
+    loader.TooMuchQuarantine,
     KafkaConnectionError,
     asyncpg.PostgresError,
     ConnectionError,
@@ -48,11 +57,17 @@ def complaint(error: BaseException) -> Complaint | None:
         known = [one for one in told if one is not None]
         return known[0] if known and len(known) == len(told) else None
     match error:
-        case SettingsError() | TopicsError():
+        case SettingsError() | TopicsError() | SchemaMissing():
             return Complaint(str(error), CONFIGURATION)
         case DependencyAway() | LocalStackError():
             return Complaint(str(error), AWAY)
-        case MigrationError():
+        case (
+            MigrationError()
+            | PositionLost()
+            | SourceChanged()
+            | TooMuchQuarantine()
+            | loader.TooMuchQuarantine()
+        ):
             return Complaint(str(error), DIFFERS)
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
             advice = "set SENDTRACE_POSTGRES_DSN to a user and a database that exist"

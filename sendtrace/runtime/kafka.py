@@ -7,12 +7,14 @@ them as they are, and ``tests/fakes/log.py`` passes the same contract tests.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
 
 from schemas import topics
 from sendtrace.runtime.settings import Settings
@@ -21,6 +23,8 @@ from sendtrace.runtime.settings import Settings
 BATCH_LIMIT_BYTES = 900_000
 # A stop that waits for a broker that is away would hang for ever (AIOKAFKA row 17).
 STOP_TIMEOUT_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
 
 Partition = TopicPartition
 Record = ConsumerRecord
@@ -87,7 +91,9 @@ class Consumer(Protocol):
 class Clients(Protocol):
     """Makes clients: real ones here, in-memory ones in the tests."""
 
-    def producer(self, *, transactional_id: str | None = None) -> Producer: ...
+    def producer(
+        self, *, transactional_id: str | None = None, max_batch_bytes: int = BATCH_LIMIT_BYTES
+    ) -> Producer: ...
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer: ...
     def reader(self) -> Consumer: ...
 
@@ -98,7 +104,9 @@ class KafkaClients:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def producer(self, *, transactional_id: str | None = None) -> Producer:
+    def producer(
+        self, *, transactional_id: str | None = None, max_batch_bytes: int = BATCH_LIMIT_BYTES
+    ) -> Producer:
         """Idempotent, acks=all. With an id also transactional; ``start`` does InitProducerId."""
         return AIOKafkaProducer(  # type: ignore[no-any-return]  # aiokafka is untyped
             bootstrap_servers=self._settings.kafka_bootstrap,
@@ -106,8 +114,8 @@ class KafkaClients:
             enable_idempotence=True,
             transactional_id=transactional_id,
             transaction_timeout_ms=self._settings.transaction_timeout_ms,
-            max_batch_size=BATCH_LIMIT_BYTES,
-            max_request_size=BATCH_LIMIT_BYTES + 100_000,
+            max_batch_size=max_batch_bytes,
+            max_request_size=max_batch_bytes + 100_000,
             # Group commit forms the batches: nothing is won by waiting here.
             linger_ms=0,
             # Shorter than the default 40 s: a dead connection is noticed and retried.
@@ -118,6 +126,8 @@ class KafkaClients:
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer:
         """A member of a group. Positions come from us (seek), never from the group's offsets."""
         return self._consumer(
+            # Out of range is PositionLost: a reset would skip records in silence.
+            auto_offset_reset="none",
             group_id=group,
             group_instance_id=instance_id,
             # Gives partition p of all topics to one member; the default would split them, and
@@ -130,15 +140,14 @@ class KafkaClients:
 
     def reader(self) -> Consumer:
         """A consumer without a group: partitions are assigned by hand."""
-        return self._consumer(group_id=None)
+        # Where no position exists, everything is still to be read. Never `latest`.
+        return self._consumer(group_id=None, auto_offset_reset="earliest")
 
     def _consumer(self, **options: object) -> Consumer:
         return AIOKafkaConsumer(  # type: ignore[no-any-return]  # aiokafka is untyped
             bootstrap_servers=self._settings.kafka_bootstrap,
             isolation_level="read_committed",
             enable_auto_commit=False,
-            # Only where no position exists; then everything is still to be read. Never `latest`.
-            auto_offset_reset="earliest",
             # 4 MB fetches with 20,000 records a poll kept the core busy in BENCH-NOTES.
             fetch_max_bytes=16 * 1_048_576,
             max_partition_fetch_bytes=4 * 1_048_576,
@@ -151,12 +160,15 @@ class KafkaClients:
 
 
 async def stop_quietly(client: Producer | Consumer) -> None:
-    """Stop a client within a bound: with the broker away, stop() would wait for ever."""
+    """Stop a client within a bound: with the broker away, stop() would wait for ever.
+
+    A client that is spoilt raises its own failure once more: it is given up in any case.
+    """
     try:
         await asyncio.wait_for(client.stop(), STOP_TIMEOUT_SECONDS)
-    except TimeoutError:
+    except (TimeoutError, KafkaError, OSError) as error:
         # The process ends or replaces the client next; the broker forgets it by time-out.
-        return
+        log.info("a client did not stop cleanly: %s", type(error).__name__)
 
 
 def partitions_of(settings: Settings, name: str) -> list[TopicPartition]:

@@ -16,7 +16,13 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from typing import Protocol
 
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from sendtrace.runtime.kafka import Consumer, Partition, Record
@@ -58,6 +64,10 @@ class Task(Protocol):
 
     def advance(self, read_until_ms: int) -> None:
         """Everything that the broker took before this time was fed: deadlines may fire."""
+        ...
+
+    def skip(self, partition: Partition, position: int) -> None:
+        """The next to read moved on to ``position`` over control records, without a record."""
         ...
 
     def pending(self) -> int:
@@ -135,6 +145,7 @@ class Loop:
         self._tasks: dict[Hashable, _Running] = {}
         # Between on_partitions_revoked and _adopt_assignment nobody knows who owns what.
         self._rebalancing = False
+        self._joined = False
         self._assigned: frozenset[Partition] | None = None
         self._oldest_fed: float | None = None
         self._lag_due = 0.0
@@ -164,6 +175,7 @@ class Loop:
         self._consumer.pause(*partitions)
         self._assigned = frozenset(partitions)
         self._rebalancing = False
+        self._joined = True
         self._metrics.rebalances.inc()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -186,9 +198,16 @@ class Loop:
         return self._rebalancing or self._assigned is not None
 
     async def _poll(self) -> None:
-        batches = await self._consumer.getmany(
-            timeout_ms=self._poll_timeout_ms(), max_records=POLL_LIMIT_RECORDS
-        )
+        try:
+            batches = await self._consumer.getmany(
+                timeout_ms=self._poll_timeout_ms(), max_records=POLL_LIMIT_RECORDS
+            )
+        except NoOffsetForPartitionError:
+            await asyncio.sleep(RECOVERY_BACKOFF_SECONDS / 10)  # its task restores: not sought yet
+            return
+        except OffsetOutOfRangeError as error:
+            await self._refuse_loss(error.args[0])
+            return
         if self._unsettled:
             return  # came during a rebalance: whoever owns the partitions now reads them again
         for partition, records in batches.items():
@@ -199,10 +218,27 @@ class Loop:
         now = time.monotonic()
         if now > self._lag_due:
             self._lag_due = now + LAG_SECONDS
+            await self._pass_control_records()
             self._metrics.lag.set(await self._lag())
         if now > self._advance_due:
             self._advance_due = now + ADVANCE_SECONDS
             await self._advance()
+
+    async def _refuse_loss(self, out_of_range: Mapping[Partition, int]) -> None:
+        if self._unsettled:
+            return
+        for partition, offset in out_of_range.items():
+            running = self._tasks.get(self._unit_of(partition))
+            # Else the group's offset, which anyone may move: it was in use until we sought.
+            if (
+                running is not None
+                and running.ready
+                and await self._consumer.position(partition) == offset
+            ):
+                raise PositionLost(
+                    f"offset {offset} of {partition.topic}-{partition.partition} is not there any "
+                    "more: records were deleted unread, or the topic was made anew"
+                )
 
     async def _advance(self) -> None:
         """Tell each task up to which time it has read all of its inputs."""
@@ -239,7 +275,7 @@ class Loop:
         running.next[partition] = records[-1].offset + 1
         running.read_ms[partition] = records[-1].timestamp
         self._metrics.records.inc(len(records))
-        if self._oldest_fed is None:
+        if self._oldest_fed is None and running.task.pending():
             self._oldest_fed = time.monotonic()
 
     def _poll_timeout_ms(self) -> int:
@@ -262,7 +298,8 @@ class Loop:
     async def _commit(self) -> None:
         began = time.monotonic()
         self._oldest_fed = None
-        dirty = [r for r in self._tasks.values() if r.recovery is None and r.task.pending()]
+        # Not ready is also one whose commit failed: without recovery its work would count twice.
+        dirty = [r for r in self._tasks.values() if r.ready and r.task.pending()]
         results = await asyncio.gather(
             *(running.task.commit() for running in dirty), return_exceptions=True
         )
@@ -277,6 +314,7 @@ class Loop:
         self._metrics.commit_seconds.inc(time.monotonic() - began)
 
     async def _start_over(self, running: _Running, reason: StartOver) -> None:
+        running.failing_since = running.failing_since or time.monotonic()
         if self._unsettled:
             # A rebalance is under way: _adopt_assignment decides whether we keep the task.
             running.next.clear()
@@ -284,6 +322,9 @@ class Loop:
         if isinstance(reason, Fenced) and not await self._is_member(running):
             await self._drop(running)
             self._tasks = {key: r for key, r in self._tasks.items() if r is not running}
+            return
+        if self._unsettled:  # a rebalance began while the broker was asked
+            running.next.clear()
             return
         self._consumer.pause(*running.partitions)
         self._begin_recovery(running)
@@ -301,11 +342,10 @@ class Loop:
     def _begin_recovery(self, running: _Running) -> None:
         running.next.clear()
         self._health.set_unready("restoring")
-        now = time.monotonic()
-        running.failing_since = running.failing_since or now
         self._metrics.recoveries.inc()
+        since = running.failing_since or time.monotonic()
         running.recovery = asyncio.create_task(
-            _recover(running.task, running.failing_since + RECOVERY_LIMIT_SECONDS)
+            _recover(running.task, since + RECOVERY_LIMIT_SECONDS)
         )
 
     async def _adopt_assignment(self) -> None:
@@ -317,9 +357,11 @@ class Loop:
                 units.setdefault(self._unit_of(partition), set()).add(partition)
             for key in [key for key in self._tasks if key not in units]:
                 await self._drop(self._tasks.pop(key))
+            if self._unsettled:
+                continue  # another rebalance began while tasks were given up
             for key, partitions in units.items():
                 self._take(key, frozenset(partitions))
-        if self._assigned is None and not self._tasks:
+        if self._joined and not self._unsettled and not self._tasks:
             self._health.set_ready()  # a spare member is as it should be
 
     def _take(self, key: Hashable, partitions: frozenset[Partition]) -> None:
@@ -359,6 +401,15 @@ class Loop:
             await asyncio.gather(running.recovery, return_exceptions=True)
             running.recovery = None
         await running.task.close()
+
+    async def _pass_control_records(self) -> None:
+        for running in self._tasks.values():
+            for partition, offset in list(running.next.items()):
+                position = await self._consumer.position(partition)
+                if position > offset:
+                    running.task.skip(partition, position)
+                    running.next[partition] = position
+                    self._oldest_fed = self._oldest_fed or time.monotonic()
 
     async def _lag(self) -> int:
         """Records not yet read. By position: it counts control records, as the end does."""

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 
 from processors.store import Entry, Store
+from processors.transaction import TransactionTask
 from schemas.codec import decode_positions
 from schemas.topics import LIFECYCLES, QUARANTINE, STATUSES, TOTALS
 from schemas.totals import POSITIONS, parse_key
+from sendtrace.runtime.loop import LAG_SECONDS, PositionLost
+from sendtrace.runtime.settings import Settings
 
-from engine import Traffic, assert_exact, output, produce, read_all, running_joiner, until_joined
-from fakes.cluster import Cluster
+from engine import (
+    Traffic,
+    assert_exact,
+    output,
+    produce,
+    read_all,
+    running_joiner,
+    status_body,
+    until_joined,
+)
+from fakes.cluster import Cluster, KafkaCluster
 
 
 async def test_joins_each_event_once(cluster: Cluster) -> None:
@@ -176,3 +191,86 @@ async def test_a_restart_reads_only_what_it_missed(cluster: Cluster) -> None:
     assert_exact(found, traffic)
     assert len(stores) == cluster.settings.partitions
     assert sum(store.written for store in stores) == 1  # the one new message, nothing restored
+
+
+async def test_nulls_of_another_client_do_not_stop_the_joiner(cluster: Cluster) -> None:
+    """A null value goes to quarantine; a null header is as if it were not there."""
+    producer = cluster.clients.producer()
+    await producer.start()
+    batch = producer.create_batch()
+    batch.append(timestamp=None, key=b"x", value=None, headers=[])
+    for name in ("ce_time", "ce_source", "ce_verified", "content-type", "ce_type"):
+        body = status_body("id-000000", "delivered")
+        batch.append(timestamp=None, key=b"x", value=body, headers=[(name, None)])  # type: ignore[list-item]
+    topic, home = cluster.settings.topic(STATUSES), cluster.home("id-000000")
+    await (await producer.send_batch(batch, topic, partition=home))
+    await producer.stop()
+    async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
+        found = await until_joined(cluster.clients, cluster.settings, 6)
+    assert (found.events("quarantined"), len(found.lifecycles)) == (1, 1)
+
+
+async def delete_until(settings: Settings, partition: TopicPartition, offset: int) -> None:
+    """What retention does; -1 is everything."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
+    await admin.close()
+
+
+async def test_retention_that_takes_control_records_is_no_loss(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    """Everything was read, and the log ends with control records; then all of it is deleted."""
+    cluster = KafkaCluster(kafka_settings, tmp_path / "state")
+    settings, clients = cluster.settings, cluster.clients
+    home, key = cluster.home("id-000000"), "id-000000"
+    producer = clients.producer()
+    await producer.start()
+    batch = producer.create_batch()
+    batch.append(timestamp=None, key=key.encode(), value=status_body(key, "delivered"))
+    misplaced = (home + 1) % settings.partitions  # re-routed, in a transaction
+    await (await producer.send_batch(batch, settings.topic(STATUSES), partition=misplaced))
+    await producer.stop()
+    async with running_joiner(settings, clients, cluster.open_store):
+        await until_joined(clients, settings, 2)
+        await asyncio.sleep(2 * LAG_SECONDS)
+    await delete_until(settings, TopicPartition(settings.topic(STATUSES), home), -1)
+    async with running_joiner(settings, clients, cluster.open_store) as task:
+        await asyncio.sleep(2)
+        assert not task.done(), task.exception()
+
+
+async def test_records_deleted_unread_stop_the_joiner(
+    kafka_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it runs, too: a reset of the position would skip them in silence."""
+    cluster = KafkaCluster(kafka_settings, tmp_path / "state")
+    settings, clients = cluster.settings, cluster.clients
+    key, commit, may_commit = "id-000000", TransactionTask.commit, asyncio.Event()
+    may_commit.set()
+
+    async def held(self: TransactionTask) -> None:
+        await may_commit.wait()
+        await commit(self)
+
+    monkeypatch.setattr(TransactionTask, "commit", held)
+
+    async def put(status: str) -> None:
+        await produce(clients, settings, [(key, status_body(key, status), [])])
+
+    with pytest.raises(PositionLost):
+        async with running_joiner(settings, clients, cluster.open_store) as task:
+            await put("submitted")
+            await until_joined(clients, settings, 1)
+            may_commit.clear()
+            for status in ("accepted", "buffered"):  # fed, its commit hangs; and prefetched
+                await put(status)
+                await asyncio.sleep(1)
+            for status in ("rejected", "failed"):
+                await put(status)
+            inputs = TopicPartition(settings.topic(STATUSES), cluster.home(key))
+            await delete_until(settings, inputs, 5)
+            await put("delivered")
+            may_commit.set()
+            await asyncio.wait({task}, timeout=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import asyncpg
 import pytest
 
 from sendtrace.runtime.kafka import Partition
+from sinks.changes import Deletion
 from sinks.migrate import MigrationError, migrate, migrations
 from sinks.postgres import (
     AnotherLoaderAhead,
@@ -21,7 +23,17 @@ from sinks.postgres import (
     Warehouse,
     WarehouseAway,
 )
-from sinks.rows import COLUMNS, NAMES, Column, Deletion, Row, Version
+from sinks.rows import (
+    COLUMNS,
+    MAX_TIME_US,
+    MIN_TIME_US,
+    NAMES,
+    TEXT_LIMIT,
+    Column,
+    Row,
+    Version,
+    fits,
+)
 
 from fakes.warehouse import MemoryWarehouse
 
@@ -62,16 +74,17 @@ class PostgresSubject:
     async def rows(self) -> list[Row]:
         """The stored rows, turned back into what the loader handed in."""
         columns = ", ".join(_back(column) for column in COLUMNS)
-        found = await self._ask(f"select {columns} from messages order by message_id")
+        found = await ask(self.dsn, f"select {columns} from messages order by message_id")
         return [
             tuple(tuple(value) if isinstance(value, list) else value for value in row)
             for row in found
         ]
 
     async def break_connection(self) -> None:
-        await self._ask(
+        await ask(
+            self.dsn,
             "select pg_terminate_backend(pid) from pg_stat_activity "
-            "where application_name = 'sendtrace loader' and datname = current_database()"
+            "where application_name = 'sendtrace loader' and datname = current_database()",
         )
         await asyncio.sleep(0.05)
 
@@ -79,12 +92,13 @@ class PostgresSubject:
         self.others.append(PostgresWarehouse(self.dsn))
         return self.others[-1]
 
-    async def _ask(self, query: str) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            return await connection.fetch(query)
-        finally:
-            await connection.close()
+
+async def ask(dsn: str, query: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(query)
+    finally:
+        await connection.close()
 
 
 def _back(column: Column) -> str:
@@ -167,6 +181,20 @@ async def test_rows_and_positions_are_kept_together_and_exactly(subject: Subject
     await subject.warehouse.write(rows, [], {P0: 0}, {P0: 6})
     assert await subject.rows() == rows
     assert await subject.warehouse.positions() == {P0: Position(6, 1), P1: Position(0, 1)}
+
+
+async def test_whatever_fits_is_taken(subject: Subject) -> None:
+    """At the bounds of ``fits``, or one message would fail its batch for ever. Texts are such that
+    PostgreSQL cannot make them smaller for its index."""
+    noise = random.Random(1)
+    widest = "".join(chr(noise.randint(0x10000, 0x10FFFF)) for _ in range(TEXT_LIMIT))
+    largest = {"text": widest, "integer": -(2**31 - 1), "bigint": -(2**63 - 1), "texts": (widest,)}
+    largest |= {"time_us": MAX_TIME_US, "money_units": 1 - 10**18, "boolean": True}
+    rows = [tuple(largest[column.kind] for column in COLUMNS), row("m2", 4, sent_at=MIN_TIME_US)]
+    assert all(map(fits, rows))
+    await subject.warehouse.adopt({P0: 0})
+    await write(subject.warehouse, rows, step=(0, 5))
+    assert len(await subject.rows()) == 2
 
 
 async def test_a_later_version_replaces_all_columns(subject: Subject) -> None:
@@ -350,10 +378,31 @@ async def test_after_a_failover_it_connects_anew(postgres_subject: PostgresSubje
 
 async def test_works_on_a_newer_schema(postgres_dsn: str) -> None:
     await migrate(postgres_dsn)
-    connection = await asyncpg.connect(postgres_dsn)
-    await connection.execute("alter table messages add country text not null default 'unknown'")
-    await connection.close()
+    await ask(postgres_dsn, "alter table messages add mood text not null default 'unknown'")
     warehouse = PostgresWarehouse(postgres_dsn)
     await warehouse.adopt({P0: 0})
     await write(warehouse, [row("m1", 1)])
     await warehouse.close()
+
+
+async def test_the_first_versions_rows_and_loader_live_on(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loader names the columns that it knows; all later ones may be left out."""
+    with monkeypatch.context() as older:
+        older.setattr("sinks.migrate.migrations", lambda: migrations()[:1])
+        await migrate(postgres_dsn)
+    first_loaders = (
+        "insert into messages (message_id, outcome, is_final, topic_epoch, source_partition, "
+        "source_offset) values ($$%s$$, $$pending$$, false, 1, 0, 3)"
+    )
+    await ask(postgres_dsn, first_loaders % "m1")
+    assert await migrate(postgres_dsn) == [migration.name for migration in migrations()[1:]]
+    await ask(postgres_dsn, first_loaders % "m2")
+    found = await ask(postgres_dsn, "select traffic, direction, category from messages")
+    assert [tuple(each) for each in found] == [("live", "outbound", None)] * 2
+    subject = PostgresSubject(postgres_dsn)
+    await subject.warehouse.adopt({P0: 0})
+    await write(subject.warehouse, [row("m1", 4), row("m2", 5)])
+    await subject.warehouse.close()
+    assert await subject.rows() == [row("m1", 4), row("m2", 5)]

@@ -53,12 +53,17 @@ class MemoryLog:
         self.open: dict[str, Transaction] = {}
         self.offsets: dict[tuple[str, TopicPartition], int] = {}
         self.groups: dict[str, list[MemoryConsumer]] = {}
+        # The next sends that fail: as in aiokafka, only their future tells.
+        self.failing_sends: list[Exception] = []
         self._names = itertools.count()
 
     # -- the port (sendtrace.runtime.kafka.Clients) --------------------------------------------
 
-    def producer(self, *, transactional_id: str | None = None) -> MemoryProducer:
-        return MemoryProducer(self, transactional_id, f"producer-{next(self._names)}")
+    def producer(
+        self, *, transactional_id: str | None = None, max_batch_bytes: int = BATCH_LIMIT_BYTES
+    ) -> MemoryProducer:
+        name = f"producer-{next(self._names)}"
+        return MemoryProducer(self, transactional_id, name, max_batch_bytes)
 
     def group_consumer(self, group: str, instance_id: str | None) -> MemoryConsumer:
         return MemoryConsumer(self, group, f"consumer-{next(self._names)}")
@@ -135,8 +140,9 @@ def _visible(entry: Entry) -> bool:
 
 
 class MemoryBatch:
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = BATCH_LIMIT_BYTES) -> None:
         self.entries: list[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]] = []
+        self._limit_bytes = limit_bytes
         self._size = 61
 
     def append(
@@ -148,8 +154,8 @@ class MemoryBatch:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> object | None:
         size = 20 + len(key or b"") + len(value or b"")
-        size += sum(len(name) + len(content) + 4 for name, content in headers)
-        if self.entries and self._size + size > BATCH_LIMIT_BYTES:
+        size += sum(len(name) + len(content or b"") + 4 for name, content in headers)
+        if self.entries and self._size + size > self._limit_bytes:
             return None
         self._size += size
         self.entries.append((key, value, headers))
@@ -165,10 +171,17 @@ class MemoryBatch:
 class MemoryProducer:
     """Idempotent; transactional with an id. ``start`` is InitProducerId."""
 
-    def __init__(self, log: MemoryLog, transactional_id: str | None, name: str) -> None:
+    def __init__(
+        self,
+        log: MemoryLog,
+        transactional_id: str | None,
+        name: str,
+        max_batch_bytes: int = BATCH_LIMIT_BYTES,
+    ) -> None:
         self.log = log
         self.id = transactional_id
         self.name = name
+        self._max_batch_bytes = max_batch_bytes
         self._epoch = -1
         self._transaction: Transaction | None = None
 
@@ -185,7 +198,7 @@ class MemoryProducer:
         await asyncio.sleep(0)
 
     def create_batch(self) -> MemoryBatch:
-        return MemoryBatch()
+        return MemoryBatch(self._max_batch_bytes)
 
     async def send_batch(
         self, batch: MemoryBatch, topic: str, *, partition: int
@@ -197,6 +210,9 @@ class MemoryProducer:
         log = self.log.log(tp)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         now_ms = self.log.now_ms()
+        if self.log.failing_sends:
+            future.set_exception(self.log.failing_sends.pop(0))
+            return future
         future.set_result(RecordMetadata(topic, partition, tp, len(log), now_ms, 1, 0))
         for key, value, headers in batch.entries:
             log.append(Entry(key, value, headers, now_ms, self._transaction))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sendtrace.runtime.kafka import Partition
+from sinks.changes import Deletion
 from sinks.postgres import (
     AnotherLoaderAhead,
     Position,
@@ -16,7 +17,7 @@ from sinks.postgres import (
     SourceChanged,
     WarehouseAway,
 )
-from sinks.rows import NAMES, Deletion, Row
+from sinks.rows import NAMES, Row
 
 _EPOCH, _OFFSET = NAMES.index("topic_epoch"), NAMES.index("source_offset")
 

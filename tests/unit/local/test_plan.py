@@ -1,8 +1,10 @@
 """What `up` decides before it starts anything."""
 
+from pathlib import Path
+
 import pytest
 
-from sendtrace.local.plan import Options, child_environment, make_plan
+from sendtrace.local.plan import MADE_BY_US, Options, child_environment, make_plan
 from sendtrace.runtime.settings import Settings, SettingsError, from_environment
 
 
@@ -49,6 +51,36 @@ def test_the_simulator_can_be_left_out_or_bounded() -> None:
     assert bounded is not None
     assert bounded.arguments == ("simulate", "--rate", "5.0", "--for", "30.0s")
     assert bounded.may_finish
+
+
+def test_secrets_are_made_and_the_children_know_where() -> None:
+    plan = make_plan(Settings(data_dir="/data"), {}, Options())
+    assert plan.makes_secrets
+    assert plan.settings.accounts_file == "/data/secrets/accounts.toml"
+    assert plan.settings.sends_token_file == "/data/secrets/sends.token"
+    assert "secrets" in MADE_BY_US
+
+
+def test_an_accounts_file_of_yours_is_used_and_nothing_made() -> None:
+    environment = {"SENDTRACE_ACCOUNTS_FILE": "/etc/accounts.toml"}
+    plan = make_plan(from_environment(environment), environment, Options())
+    assert not plan.makes_secrets
+    assert plan.settings.accounts_file == "/etc/accounts.toml"
+    assert plan.settings.sends_token_file == ""
+
+
+def test_a_token_file_of_yours_is_used_beside_the_accounts_made_here() -> None:
+    environment = {"SENDTRACE_SENDS_TOKEN_FILE": "/etc/token"}
+    plan = make_plan(from_environment(environment), environment, Options())
+    assert plan.makes_secrets
+    assert plan.settings.sends_token_file == "/etc/token"
+
+
+def test_children_have_another_working_directory_so_paths_are_absolute() -> None:
+    plan = make_plan(Settings(), {}, Options())
+    assert plan.data_dir == Path(".sendtrace").absolute()
+    assert plan.settings.data_dir == str(plan.data_dir)
+    assert Path(plan.settings.accounts_file).is_absolute()
 
 
 def test_a_port_of_zero_is_refused() -> None:

@@ -2,9 +2,15 @@
 
 from io import StringIO
 
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from rich.console import Console
 
-from sendtrace.local.table import Figures, Scrape, figures, line, samples, table
+from ingest.errors import KAFKA_SLOW, QUARANTINED, SENDS_ACCEPTED
+from ingest.metrics import Metrics
+from schemas import metrics
+from sendtrace.local import table as shown_figures
+from sendtrace.local.table import Figures, Pick, Scrape, figures, line, samples, table
 
 EDGE = """
 # TYPE sendtrace_edge_answers_total counter
@@ -35,6 +41,31 @@ sendtrace_exporter_lag_records 0
 
 def scrape(at_seconds: float, **pages: str) -> Scrape:
     return Scrape(at_seconds, {name: samples(page) for name, page in pages.items()})
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        shown_figures.EDGE_WEBHOOKS,
+        shown_figures.EDGE_SENDS,
+        shown_figures.EDGE_REFUSED,
+        shown_figures.EDGE_QUARANTINED,
+    ],
+    ids=lambda pick: "-".join(pick.labels.values()),
+)
+def test_what_is_picked_is_what_the_edge_shows(pick: Pick) -> None:
+    registry = CollectorRegistry()
+    edge = Metrics(registry)
+    edge.answered("webhooks", QUARANTINED, "not JSON", "abcd1234")
+    edge.answered("webhooks", KAFKA_SLOW)
+    edge.answered("sends", SENDS_ACCEPTED)
+    page = samples(generate_latest(registry).decode())
+    assert [s for s in page if s.name == pick.name and pick.labels.items() <= s.labels.items()]
+
+
+def test_what_is_picked_is_in_the_catalogue() -> None:
+    assert "outcome" in metrics.MESSAGES.labels
+    assert metrics.MESSAGES.withdrawable
 
 
 def test_rates_are_growth_per_second() -> None:

@@ -1,7 +1,7 @@
 """The exporter: silent until the sums are whole, then what Prometheus reads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -12,7 +12,16 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas.metrics import LATENCY_BUCKETS_MS
+from schemas.metrics import (
+    ACCEPT_LATENCY,
+    CARRIER_LATENCY,
+    CATALOGUE,
+    LATENCIES,
+    MESSAGES,
+    Metric,
+    withdrawn,
+)
+from schemas.numbers import MONEY_UNITS
 from schemas.totals import Histogram, TotalsRecord, label_set, totals_key
 from sendtrace.runtime.service import Health, http_server
 from sendtrace.runtime.settings import Settings
@@ -23,7 +32,26 @@ from fakes.log import MemoryConsumer, MemoryLog
 
 SETTINGS = Settings(partitions=3)
 TOPIC = "sendtrace.totals"
-LABELS = {"account": "a1", "api": "sms", "channel": "sms", "outcome": "delivered"}
+
+
+def labels_of(metric: Metric) -> dict[str, str]:
+    """A value of its own for each label that the catalogue gives the metric."""
+    return {label: f"{label} of {metric.name}" for label in metric.labels}
+
+
+LABELS = labels_of(MESSAGES)
+
+
+def applied(metric: Metric, value: TotalsRecord) -> Sums:
+    """Sums of one record, under the labels of a metric."""
+    sums = Sums()
+    sums.apply(totals_key("join", 0, label_set(labels_of(metric))), msgspec.json.encode(value))
+    return sums
+
+
+def observed(metric: Metric, sum_ms: int, *, first: int, second: int, last: int) -> TotalsRecord:
+    buckets = [first, second, *[0] * (len(metric.buckets_ms) - 2), last]
+    return TotalsRecord(histograms={metric.name: Histogram(buckets, sum_ms)})
 
 
 def record(partition: int, **counters: int) -> tuple[str, int, bytes, bytes]:
@@ -31,14 +59,21 @@ def record(partition: int, **counters: int) -> tuple[str, int, bytes, bytes]:
     return TOPIC, partition, key, msgspec.json.encode(TotalsRecord(counters=counters))
 
 
-def samples(sums: Sums) -> dict[tuple[str, tuple[str, ...]], float]:
+Sample = tuple[str, frozenset[tuple[str, str]]]
+
+
+def sample(name: str, labels: Mapping[str, str], **more: str) -> Sample:
+    return name, frozenset({**labels, **more}.items())
+
+
+def samples(sums: Sums) -> dict[Sample, float]:
     registry = CollectorRegistry()
     registry.register(TotalsCollector(sums))
     text = generate_latest(registry).decode()
     return {
-        (sample.name, tuple(sample.labels.values())): sample.value
+        sample(line.name, line.labels): line.value
         for family in text_string_to_metric_families(text)
-        for sample in family.samples
+        for line in family.samples
     }
 
 
@@ -64,32 +99,65 @@ def test_counters_as_prometheus_reads_them() -> None:
     sums = Sums()
     sums.apply(*record(0, messages=3)[2:])
     found = samples(sums)
-    labels = tuple(LABELS.values())
-    assert found["sendtrace_messages_total", labels] == 3
+    assert found[sample("sendtrace_messages_total", LABELS)] == 3
     # The twin is there although nothing was ever withdrawn: `x - nothing` is nothing in PromQL.
-    assert found["sendtrace_messages_withdrawn_total", labels] == 0
+    assert found[sample("sendtrace_messages_withdrawn_total", LABELS)] == 0
 
 
-def test_money_in_units_of_the_currency() -> None:
-    sums = Sums()
-    labels = {"account": "a", "api": "sms", "channel": "sms", "cost_source": "event"}
-    key = totals_key("join", 0, label_set(labels | {"currency": "EUR"}))
-    sums.apply(key, msgspec.json.encode(TotalsRecord(counters={"cost": 3_330_000})))
-    assert samples(sums)["sendtrace_cost_total", ("a", "sms", "sms", "event", "EUR")] == 0.0333
+@pytest.mark.parametrize(
+    "metric", [m for m in CATALOGUE if m.kind == "counter"], ids=lambda metric: metric.name
+)
+def test_every_counter_of_the_catalogue_and_its_twin(metric: Metric) -> None:
+    names = [metric.name, withdrawn(metric.name)] if metric.withdrawable else [metric.name]
+    unit = MONEY_UNITS if metric.unit == "money" else 1
+    counters = {name: number * unit for number, name in enumerate(names, start=1)}
+    found = samples(applied(metric, TotalsRecord(counters=counters)))
+    assert {key: value for key, value in found.items() if value} == {
+        sample(f"sendtrace_{name}_total", labels_of(metric)): number
+        for number, name in enumerate(names, start=1)
+    }
 
 
-def test_histograms_are_cumulative_and_in_seconds() -> None:
-    sums = Sums()
-    buckets = [2, 1, *[0] * (len(LATENCY_BUCKETS_MS) - 2), 4]
-    key = totals_key("join", 0, label_set({"account": "a", "api": "sms", "channel": "sms"}))
-    value = TotalsRecord(histograms={"carrier_latency": Histogram(buckets, 12_500)})
-    sums.apply(key, msgspec.json.encode(value))
-    found, name = samples(sums), "sendtrace_carrier_latency_seconds"
-    labels = ("a", "sms", "sms")
-    limits = ("1.0", "2.0", "259200.0", "+Inf")
-    assert [found[f"{name}_bucket", (*labels, le)] for le in limits] == [2, 3, 3, 7]
-    assert found[f"{name}_count", labels] == 7
-    assert found[f"{name}_sum", labels] == 12.5
+@pytest.mark.parametrize(
+    "metric", [m for m in CATALOGUE if m.unit == "money"], ids=lambda m: m.name
+)
+def test_money_in_units_of_the_currency(metric: Metric) -> None:
+    sums = applied(metric, TotalsRecord(counters={metric.name: 3_330_000}))
+    assert samples(sums)[sample(f"sendtrace_{metric.name}_total", labels_of(metric))] == 0.0333
+
+
+@pytest.mark.parametrize("metric", LATENCIES, ids=lambda metric: metric.name)
+def test_latencies_are_cumulative_and_in_seconds(metric: Metric) -> None:
+    found = samples(applied(metric, observed(metric, 12_500, first=2, second=1, last=4)))
+    name, labels = f"sendtrace_{metric.name}_seconds", labels_of(metric)
+    limits = [str(limit_ms / 1000) for limit_ms in metric.buckets_ms]
+    cumulative = [2, *[3] * (len(limits) - 1), 7]
+    expected = {
+        sample(f"{name}_bucket", labels, le=limit): count
+        for limit, count in zip((*limits, "+Inf"), cumulative, strict=True)
+    }
+    expected |= {sample(f"{name}_count", labels): 7, sample(f"{name}_sum", labels): 12.5}
+    assert {key: value for key, value in found.items() if key[0].startswith(name)} == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "limits"),
+    [(CARRIER_LATENCY, ("1.0", "2.0", "259200.0")), (ACCEPT_LATENCY, ("0.025", "0.05", "30.0"))],
+)
+def test_each_stage_has_the_buckets_of_its_clock(metric: Metric, limits: tuple[str, ...]) -> None:
+    found = samples(applied(metric, observed(metric, 1, first=1, second=1, last=1)))
+    name, labels = f"sendtrace_{metric.name}_seconds_bucket", labels_of(metric)
+    assert [found[sample(name, labels, le=limit)] for limit in limits] == [1, 2, 2]
+
+
+def test_the_page_has_every_metric_also_while_it_is_empty() -> None:
+    registry = CollectorRegistry()
+    registry.register(TotalsCollector(Sums()))
+    families = {f.name for f in text_string_to_metric_families(generate_latest(registry).decode())}
+    for metric in CATALOGUE:
+        unit = "_seconds" if metric.kind == "histogram" else ""
+        assert f"sendtrace_{metric.name}{unit}" in families
+        assert (f"sendtrace_{withdrawn(metric.name)}" in families) == metric.withdrawable
 
 
 def test_the_exporters_own_figures_can_be_scraped() -> None:

@@ -14,9 +14,10 @@ from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 from sinks import loader
+from sinks.changes import RowReason
 from sinks.loader import TooMuchQuarantine, load, require_same_log
 from sinks.postgres import Position, Source, SourceChanged, WarehouseAway
-from sinks.rows import NAMES, RowReason
+from sinks.rows import NAMES
 
 from fakes.log import MemoryLog, MemoryProducer
 from fakes.warehouse import MemoryWarehouse
@@ -216,6 +217,22 @@ async def test_forgotten_deletes_and_expired_keeps() -> None:
         log.put(TOPIC, 0, b"m2", None, [("reason", b"forgotten")])
         await until(lambda: list(warehouse.rows) == ["m1"])
         await until(lambda: saved(warehouse)[0] == 4)
+
+
+async def test_an_erased_lifecycle_deletes_the_row_and_nothing_is_refused() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    put(log, "m1")
+    put(log, "m2")
+    async with loading(log, warehouse):
+        await until(lambda: len(warehouse.rows) == 2)
+        erased = Lifecycle(message_id="m1", erased=True, erased_at_us=1)
+        log.put(TOPIC, 0, b"m1", encode(erased))
+        await until(lambda: list(warehouse.rows) == ["m2"])
+        await until(lambda: saved(warehouse)[0] == 3)
+        log.put(TOPIC, 0, b"m1", None, [("reason", b"forgotten")])
+        await until(lambda: saved(warehouse)[0] == 4)
+    assert list(warehouse.rows) == ["m2"]
+    assert log.records("sendtrace.quarantine") == []
 
 
 async def test_another_cluster_stops_it() -> None:

@@ -1,141 +1,147 @@
-"""Rows: what each record of ``lifecycles`` changes, and each message once in a batch."""
+"""Rows of ``messages``: every field in its column, and nothing legal is refused."""
+
+from collections.abc import Iterable
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
+from typing import get_args, get_type_hints
 
 import msgspec
 import pytest
 
-from schemas.codec import encode, header
+from schemas import events
 from schemas.events import Send
 from schemas.lifecycle import Lifecycle, Summary
-from sinks.rows import (
-    KEEP,
-    NAMES,
-    Batch,
-    Deletion,
-    RowReason,
-    Unusable,
-    Version,
-    change_of,
-    quarantine_headers,
-)
+from schemas.numbers import money, parse_iso_us
+from schemas.vonage.fields import ID_LENGTH
+from sinks.migrate import migrations
+from sinks.rows import COLUMNS, NAMES, TEXT_LIMIT, Version, fits, row_of
 
 AT = Version(topic_epoch=1, partition=2, offset=30)
+# RULES section 7 names them; `direction` is a default of the table.
+FROM_THE_SEND = (
+    "send_id", "part", "parts", "application", "encoding", "message_class", "pool_id", "entity_id",
+    "content_id", "template",
+)  # fmt: skip
+WIDEST = "\U0001f600"  # four bytes in UTF-8
 
 
-def lifecycle(message_id: str = "m1", **summary: object) -> Lifecycle:
-    fields = {"outcome": "delivered"} | summary
-    return Lifecycle(message_id=message_id, summary=msgspec.convert(fields, Summary))
+def columns_of(lifecycle: Lifecycle) -> dict[str, object]:
+    return dict(zip(NAMES, row_of(lifecycle, AT), strict=True))
 
 
-def row(value: Lifecycle, version: Version = AT) -> dict[str, object]:
-    change = change_of(value.message_id.encode(), encode(value), (), version)
-    assert type(change) is tuple
-    return dict(zip(NAMES, change, strict=True))
+def column_of(field: str) -> str:
+    return field.removesuffix("_us").removesuffix("_units")
+
+
+def filled(struct: type[msgspec.Struct], **given: object) -> dict[str, object]:
+    """A value of its own for every field, by its type: the first of some words, else its index."""
+    values: dict[str, object] = {}
+    for index, (name, hint) in enumerate(get_type_hints(struct).items()):
+        kinds = {type(word) for word in words(hint)} or set(flat(hint))
+        if name in given:
+            values[name] = given[name]
+        elif bool in kinds:
+            values[name] = True
+        elif int in kinds:
+            values[name] = 1_000 + index
+        else:
+            values[name] = next(iter(words(hint)), f"{name}'s")
+    return values
+
+
+def flat(hint: object) -> Iterable[object]:
+    yield from get_args(hint) or (hint,)
+
+
+def words(hint: object) -> list[str]:
+    """The words of a Literal, or of a Literal or None."""
+    found = []
+    for part in get_args(hint):
+        found += [part] if isinstance(part, str) else words(part)
+    return found
 
 
 def test_every_part_of_the_summary_has_its_column() -> None:
     """Each field gets a value of its own; the column of that name must hold it."""
-    fields: dict[str, object] = {}
-    for index, field in enumerate(msgspec.structs.fields(Summary)):
-        if field.name.endswith(("_us", "_ms", "_units")) or field.name == "segments":
-            fields[field.name] = index
-        else:
-            fields[field.name] = field.name
-    fields |= {"outcome": "read", "is_final": True, "flags": ("late", "foreign")}
-    fields |= {"currency_source": "field", "cost_source": "event"}
-    found = row(lifecycle(**fields))
+    fields = filled(Summary, part=2, parts=3, flags=("late", "foreign_account"))
+    send = Send(message_id="m1", send_id="s1", api="sms", arrived_at_us=1, part=2, parts=3)
+    found = columns_of(Lifecycle(message_id="m1", send=send, summary=Summary(**fields)))
     for name, value in fields.items():
-        column = name.removesuffix("_us").removesuffix("_units")
-        assert found[column] == value, name
-
-
-def test_what_the_send_knows() -> None:
-    send = Send(
-        message_id="m1", send_id="s1", api="sms", arrived_at_us=1, part=2, parts=3,
-        receipt_expected=False,
-    )  # fmt: skip
-    found = row(msgspec.structs.replace(lifecycle(), send=send))
-    assert [found[name] for name in ("send_id", "part", "parts", "receipt_expected")] == [
-        "s1", 2, 3, False,
-    ]  # fmt: skip
+        assert found[column_of(name)] == value, name
     assert [found[name] for name in ("topic_epoch", "source_partition", "source_offset")] == [
         1, 2, 30,
     ]  # fmt: skip
 
 
+def test_what_the_send_knows() -> None:
+    fields = filled(Send)
+    summary = Summary(outcome="pending")
+    found = columns_of(Lifecycle(message_id="m1", send=Send(**fields), summary=summary))
+    assert {name: found[name] for name in FROM_THE_SEND} == {
+        name: fields[name] for name in FROM_THE_SEND
+    }
+    assert found["balance"] == fields["balance_units"]
+
+
 def test_without_a_send_its_columns_are_empty() -> None:
-    found = row(lifecycle())
-    assert {found[name] for name in ("send_id", "part", "parts", "receipt_expected")} == {None}
+    found = columns_of(Lifecycle(message_id="m1", summary=Summary(outcome="pending")))
+    assert {found[name] for name in (*FROM_THE_SEND, "balance", "receipt_expected")} == {None}
+
+
+def test_the_longest_texts_that_are_legal_fit() -> None:
+    """Texts are bounded where they are decoded: in characters, or in bytes, which are more."""
+    longest = max(
+        ID_LENGTH, events.TEXT_LENGTH, events.ID_TEXT_LENGTH, events.INSTANCE_LENGTH,
+        events.WORD_LENGTH, events.CLIENT_REF_LENGTH,
+    )  # fmt: skip
+    texts = {column.name: WIDEST * longest for column in COLUMNS if column.kind == "text"}
+    assert fits(tuple(texts.get(name) for name in NAMES))
+
+
+def test_the_largest_numbers_that_are_legal_fit() -> None:
+    """What schemas/numbers.py can make of a text."""
+    most = money("999999999.99999999")
+    first = parse_iso_us(datetime(MINYEAR, 1, 1, tzinfo=UTC).isoformat())
+    last_time = datetime(MAXYEAR, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    last = parse_iso_us(last_time.isoformat())
+    assert most is not None
+    for kind, values in {
+        "money_units": (most, -most),
+        "time_us": (first, last),
+        "bigint": ((last - first) // 1000, (first - last) // 1000),
+        "integer": (99_999, 0),
+    }.items():
+        for value in values:
+            assert fits(tuple(value if c.kind == kind else None for c in COLUMNS)), (kind, value)
 
 
 @pytest.mark.parametrize(
-    ("headers", "change"),
+    ("name", "value"),
     [
-        ([("reason", b"expired")], KEEP),
-        ([("reason", b"forgotten")], Deletion("m1", AT)),
-        ([], Deletion("m1", AT)),
+        ("sender", "a\0b"),
+        ("client_ref", "x" * (TEXT_LIMIT + 1)),
+        ("segments", 2**31),
+        ("message_class", -(2**31)),
+        ("cost", 10**18),
+        ("balance", -(10**18)),
+        ("ingest_lag_ms", 2**63),
+        ("read_at", 2**62),
+        ("sent_at", parse_iso_us("0001-01-01T00:00:00Z") - 1),
+        ("flags", ("a", "b\0")),
+        ("flags", ("a" * (TEXT_LIMIT + 1),)),
     ],
 )
-def test_tombstones(headers: list[tuple[str, bytes]], change: object) -> None:
-    assert change_of(b"m1", None, headers, AT) == change
+def test_what_the_database_cannot_hold(name: str, value: object) -> None:
+    assert not fits(tuple(value if column == name else None for column in NAMES))
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "reason"),
-    [
-        (None, None, RowReason.KEY),
-        (b"a\0b", None, RowReason.KEY),
-        (b"\xff", None, RowReason.KEY),
-        (b"m1", b"", RowReason.UNDECODABLE),
-        (b"m1", b'{"message_id":"m1","summary":{"outcome":"lost"}}', RowReason.UNDECODABLE),
-        (b"m1", b'{"message_id":"m\xff"}', RowReason.UNDECODABLE),
-        (b"m1", b'{"v":2,"message_id":"m1"}', RowReason.NEWER_FORMAT),
-        (b"m1", encode(Lifecycle(message_id="m1")), RowReason.NO_SUMMARY),
-        (b"m2", encode(lifecycle("m1")), RowReason.OTHER_KEY),
-        (None, encode(lifecycle("m1")), RowReason.OTHER_KEY),
-        (b"m1", encode(lifecycle(sender="a\0b")), RowReason.OUT_OF_RANGE),
-        (b"m1", encode(lifecycle(client_ref="x" * 601)), RowReason.OUT_OF_RANGE),
-        (b"m1", encode(lifecycle(segments=2**31)), RowReason.OUT_OF_RANGE),
-        (b"m1", encode(lifecycle(cost_units=10**18)), RowReason.OUT_OF_RANGE),
-        (b"m1", encode(lifecycle(read_at_us=2**62)), RowReason.OUT_OF_RANGE),
-        (b"m1", encode(lifecycle(flags=("a", "b\0"))), RowReason.OUT_OF_RANGE),
-    ],
-)
-def test_what_makes_no_row(key: bytes | None, value: bytes | None, reason: RowReason) -> None:
-    assert change_of(key, value, (), AT) == Unusable(reason)
+def test_the_bounds_of_time_are_readers_bounds() -> None:
+    """asyncpg and other readers in Python have no year 0 and no year 10000."""
+    for value in (-62_135_596_800_000_000, 253_402_300_799_999_999):
+        datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
 
 
-def at(offset: int) -> Version:
-    return Version(1, 0, offset)
-
-
-def test_the_last_record_of_a_message_wins_within_a_batch() -> None:
-    batch = Batch()
-    for offset, outcome in enumerate(("pending", "delivered", "read")):
-        batch.add(b"m1", encode(lifecycle(outcome=outcome)), (), at(offset))
-    [only] = batch.rows.values()
-    assert (only[NAMES.index("outcome")], only[NAMES.index("source_offset")]) == ("read", 2)
-    assert batch.fed == 3
-
-
-def test_forgotten_after_a_row_and_a_row_after_forgotten() -> None:
-    batch = Batch()
-    batch.add(b"m1", encode(lifecycle("m1")), (), at(0))
-    batch.add(b"m1", None, [("reason", b"forgotten")], at(1))
-    batch.add(b"m2", None, [("reason", b"forgotten")], at(2))
-    batch.add(b"m2", encode(lifecycle("m2")), (), at(3))
-    assert (list(batch.rows), list(batch.deletions)) == (["m2"], ["m1"])
-
-
-def test_expired_does_not_undo_what_came_before_it_in_the_batch() -> None:
-    batch = Batch()
-    batch.add(b"m1", encode(lifecycle("m1")), (), at(0))
-    batch.add(b"m1", None, [("reason", b"expired")], at(1))
-    assert list(batch.rows) == ["m1"]
-
-
-def test_quarantine_keeps_the_headers_and_adds_why_and_where() -> None:
-    headers = quarantine_headers([("x", b"1")], "lifecycles-2-30", RowReason.NO_SUMMARY)
-    assert headers[0] == ("x", b"1")
-    assert header(headers, "reason") == RowReason.NO_SUMMARY.value
-    assert header(headers, "st_origin") == "lifecycles-2-30"
-    assert header(headers, "ce_type") == "com.sendtrace.quarantine.v1"
+def test_every_column_stands_in_one_migration() -> None:
+    """The contract test on PostgreSQL holds types too; this one says so without a server."""
+    text = "\n".join(migration.sql for migration in migrations())
+    for name in (*NAMES, "direction"):
+        assert text.count(f"comment on column messages.{name} is") >= 1, name

@@ -1,117 +1,155 @@
-"""What follows from a set of facts: one row per rule of RULES sections 3 to 5."""
+"""The summary as a whole: whose message it is, codes, flags, traffic, and how it is built."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+
 import pytest
 
-from processors.join.derive import summarise
-from processors.join.facts import empty, with_fact, with_send
-from schemas.events import Fact, Send
-from schemas.lifecycle import Summary
+from processors.join import derive
+from processors.join.policy import Policy
+from schemas.lifecycle import Overdue, Summary
 
-T = 1_700_000_000_000_000
-S = 1_000_000
+from strategies import HOUR, T, Told, at, overdue, receipt, send, status, summary
 
 
-def status(word: str, at_s: float | None = 0, code: str = "", **more: object) -> Fact:
-    at_us = None if at_s is None else T + int(at_s * S)
-    fields = {"kind": "status", "channel": "sms", "provider_step_us": S, **more}
-    return Fact(status=word, code=code, arrived_at_us=T, provider_at_us=at_us, **fields)  # type: ignore[arg-type]
+def test_the_summary_is_built_in_the_order_of_its_fields() -> None:
+    """By position, since by name costs ten times as much: so each value must be of that name."""
+    [call] = [
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(derive)))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Summary"
+    ]
+    names = []
+    for value in call.args:
+        if isinstance(value, ast.Call):  # _at(seen.submitted)
+            value = value.args[0]
+            names.append(f"{value.attr}_at_us" if isinstance(value, ast.Attribute) else "")
+        else:
+            names.append(value.attr if isinstance(value, ast.Attribute) else value.id)  # type: ignore[attr-defined]
+    expected = ["receipt_expected" if name == "expected" else name for name in names]
+    assert expected == list(Summary.__struct_fields__)
 
 
-def send(**more: object) -> Send:
-    fields = {"message_id": "m", "send_id": "s", "api": "messages", "arrived_at_us": T, **more}
-    return Send(**fields)  # type: ignore[arg-type]
+def test_the_send_counts_before_the_facts() -> None:
+    sent = send(api="alerts", sender="Acme", recipient="447400123456", client_ref="ours")
+    fact = receipt("delivered", sender="ACME", client_ref="theirs", network="23410")
+    found = summary(sent, fact)
+    assert (found.api, found.sender, found.client_ref) == ("alerts", "Acme", "ours")
+    assert (found.country, found.network_final) == ("GB", "23410")
+    alone = summary(fact)
+    assert (alone.api, alone.sender, alone.client_ref) == ("sms_or_alerts", "ACME", "theirs")
 
 
-def summary(*events: Fact | Send) -> Summary:
-    lifecycle = empty("m")
-    for event in events:
-        add = with_send if isinstance(event, Send) else with_fact
-        lifecycle = add(lifecycle, event)  # type: ignore[operator]
-    return summarise(lifecycle, "EUR")
+def test_two_networks_the_answers_and_the_events() -> None:
+    found = summary(send(network="US-FIXED"), status("delivered", network="310260"))
+    assert (found.network_estimated, found.network_final) == ("US-FIXED", "310260")
 
 
-@pytest.mark.parametrize(
-    ("events", "outcome", "final"),
-    [
-        ([send()], "pending", False),
-        ([send(refused=True, answer_status="2")], "refused", True),
-        ([send(receipt_expected=False)], "untracked", False),
-        ([send(receipt_expected=False), status("delivered")], "delivered", True),
-        ([status("submitted")], "pending", False),
-        ([status("accepted", code="7")], "pending", False),
-        ([status("delivered", code="1300")], "delivered", True),  # only the status decides
-        ([status("read")], "read", True),
-        ([status("rejected"), status("delivered")], "delivered", True),
-        ([status("delivered"), status("read")], "read", True),
-        ([status("expired")], "expired", True),
-        ([status("expired"), status("failed")], "failed", True),
-        ([status("never-seen")], "unknown", False),
-        ([status("never-seen"), status("submitted")], "unknown", False),
-    ],
-)
-def test_outcome_by_precedence(events: list[Fact | Send], outcome: str, final: bool) -> None:
-    found = summary(*events)
-    assert (found.outcome, found.is_final) == (outcome, final)
-
-
-def test_among_equals_known_time_wins_then_the_later_one() -> None:
-    assert summary(status("failed", None), status("rejected", 1)).status_last == "rejected"
-    assert summary(status("failed", 9), status("rejected", 1)).status_last == "failed"
-
-
-def test_delivered_after_a_failure_is_a_contradiction() -> None:
-    assert summary(status("rejected"), status("delivered")).flags == ("contradiction",)
-
-
-def test_carrier_latency_is_between_vonages_own_times() -> None:
-    found = summary(status("submitted", 1), status("delivered", 4))
-    assert found.carrier_latency_ms == 3000
-
-
-def test_clocks_are_compared_at_the_coarser_step() -> None:
-    fine = status("submitted", 1.9, provider_step_us=1000)
-    assert summary(fine, status("delivered", 2)).carrier_latency_ms == 1000
-
-
-def test_a_negative_latency_is_clamped_and_flagged() -> None:
-    found = summary(status("submitted", 5), status("delivered", 4))
-    assert (found.carrier_latency_ms, found.flags) == (0, ("clock_skew",))
-
-
-def test_read_without_delivered_has_no_delivery_latency() -> None:
-    assert summary(status("submitted", 1), status("read", 4)).carrier_latency_ms is None
+def test_the_primary_of_a_failover_is_item_1() -> None:
+    found = summary(send(workflow_id="w", failover_items=1))
+    assert (found.workflow_id, found.workflow_item, found.workflow_items) == ("w", 1, 2)
+    item = summary(status("submitted", workflow_id="w", workflow_item=2, workflow_items=2))
+    assert (item.workflow_id, item.workflow_item, item.workflow_items) == ("w", 2, 2)
 
 
 @pytest.mark.parametrize(
-    ("events", "cost", "source"),
+    ("events", "code", "category", "flags"),
     [
-        ([status("submitted", price_units=3)], 3, "event"),
-        ([status("submitted", price_units=3), status("delivered", price_units=3)], 3, "event"),
-        ([status("submitted", price_units=3), status("delivered", price_units=5)], 5, "event"),
-        ([status("submitted", price_units=3, channel="whatsapp")], None, None),
-        ([status("delivered", price_units=3, channel="whatsapp")], 3, "event"),
-        ([send(price_units=7, channel="sms")], 7, "estimate"),
-        ([send(price_units=7, channel="sms", refused=True)], 0, "event"),
-        ([send(price_units=7, channel="sms"), status("failed", price_units=3)], 3, "event"),
+        ([receipt("failed", code="9")], "9", "number", ()),
+        ([status("rejected", code="1210")], "1210", "content", ()),
+        ([status("rejected", code="1360", version="v0.1")], "1360", "no_confirmation", ()),
+        ([status("delivered", code="1300")], "1300", None, ()),
+        ([receipt("accepted", code="7")], "7", None, ("retrying",)),
+        ([status("submitted", code="1220")], "1220", None, ("retrying",)),
+        ([receipt("expired")], None, "no_confirmation", ()),
+        ([receipt("expired", code="1")], "1", "no_confirmation", ()),
+        ([receipt("failed")], None, "unknown", ()),
+        ([receipt("failed", code="4711")], "4711", "unknown", ("unknown_code",)),
+        ([send(api="sms", refused=True, answer="throttled", answer_status="1")], "1", "throttle",
+         ()),
+        ([send(refused=True, answer_status="422", error_code="1150")], "422", "caller", ()),
+        ([send(refused=True, answer_status="429")], "429", "throttle", ()),
     ],
-)
-def test_one_cost_per_message(
-    events: list[Fact | Send], cost: int | None, source: str | None
+)  # fmt: skip
+def test_codes_and_categories(
+    events: list[Told], code: str | None, category: str | None, flags: tuple[str, ...]
 ) -> None:
     found = summary(*events)
-    assert (found.cost_units, found.cost_source) == (cost, source)
+    assert (found.code, found.category, found.flags) == (code, category, flags)
 
 
-def test_receipts_have_no_currency_of_their_own() -> None:
-    own = summary(status("delivered", price_units=3, currency="USD"))
-    assert (own.currency, own.currency_source) == ("USD", "field")
-    default = summary(status("delivered", price_units=3))
-    assert (default.currency, default.currency_source) == ("EUR", "default")
+def test_retrying_ends_with_the_final_word() -> None:
+    assert summary(receipt("accepted", code="7"), receipt("delivered")).flags == ()
+
+
+@pytest.mark.parametrize("failure", ["rejected", "failed", "undeliverable", "expired"])
+def test_delivered_after_a_failure_is_a_contradiction(failure: str) -> None:
+    assert summary(status(failure), status("delivered")).flags == ("contradiction",)
+    assert summary(status(failure), status("read")).flags == ("contradiction",)
 
 
 def test_a_foreign_account_stays_in_the_set_and_is_ignored() -> None:
-    found = summary(send(account="acc1"), status("delivered", account="acc2"))
+    found = summary(send(account="acc1"), status("delivered", account="acc2", price_units=9))
     assert (found.outcome, found.flags) == ("pending", ("foreign_account",))
-    assert summary(status("delivered", account="acc2")).outcome == "delivered"
+    assert found.cost_units is None
+    assert summary(status("delivered", account="acc2")).outcome == "delivered"  # no send, no foe
+    assert summary(send(account="acc1"), status("delivered")).outcome == "delivered"  # unverified
+
+
+def test_a_parent_account_is_not_foreign() -> None:
+    policy = Policy(parents={"acc1": frozenset({"parent"})})
+    sent, fact = send(account="acc1"), status("delivered", account="parent")
+    assert summary(sent, fact, policy=policy).outcome == "delivered"
+    assert summary(sent, fact).flags == ("foreign_account",)
+
+
+def test_late_is_told_by_arrival_and_never_by_an_overdue_fact() -> None:
+    in_time = status("delivered", 1, arrived_at_us=at(73 * HOUR))
+    too_late = status("delivered", 1, arrived_at_us=at(73 * HOUR + 1))
+    assert summary(send(), in_time, overdue()).flags == ()
+    assert summary(send(), too_late).flags == ("late",)
+    # Without a send it is counted from the first fact's arrival.
+    first = status("submitted", 0, arrived_at_us=T)
+    assert summary(first, too_late).flags == ("late",)
+    assert summary(first, in_time).flags == ()
+
+
+def test_late_knows_the_ttl() -> None:
+    fact = status("delivered", 1, arrived_at_us=at(2 * HOUR))
+    assert summary(send(ttl_ms=60_000), fact).flags == ("late",)
+    assert summary(send(ttl_ms=HOUR * 1000), fact).flags == ()
+
+
+def test_flags_of_what_stands() -> None:
+    assert summary(send(), Overdue("no_first_event", T)).flags == ("no_first_event",)
+    found = summary(Overdue("no_send", T), overdue(), status("submitted"))
+    assert found.flags == ("no_send", "overdue")
+    assert summary(status("submitted", mended=True)).flags == ("mended_time",)
+    gone = send(message_id="s.1", answer="unanswered", answer_status=None)
+    assert summary(gone).flags == ("unanswered",)
+
+
+@pytest.mark.parametrize(
+    ("event", "traffic"),
+    [
+        (send(), "live"),
+        (send(host="messages-sandbox.nexmo.com"), "test"),
+        (send(host="api.nexmo.com"), "live"),
+        (send(account="acc-test"), "test"),
+        (status("submitted", account="acc-test"), "test"),
+        (status("submitted", client_ref="probe-1"), "test"),
+        (status("submitted", client_ref="order-1"), "live"),
+    ],
+)
+def test_test_traffic(event: Told, traffic: str) -> None:
+    policy = Policy(
+        test_accounts=frozenset({"acc-test"}), test_client_ref_prefixes=("probe-", "smoke-")
+    )
+    assert summary(event, policy=policy).traffic == traffic
+
+
+def test_arrivals_are_of_all_facts() -> None:
+    found = summary(status("submitted", arrived_at_us=5), status("delivered", arrived_at_us=9))
+    assert (found.first_event_at_us, found.last_event_at_us) == (5, 9)

@@ -1,0 +1,49 @@
+"""From a lifecycle to its part in a rollup.
+
+A message is one of several if it is in a workflow (failover), or a part of a send of more than one.
+The key is the workflow's id, else the send's. A message alone makes no part; an erased one neither,
+and what its part said before holds nothing personal.
+
+Source: RULES sections 2 and 3, DESIGN section 3 (topic ``parts``).
+"""
+
+from __future__ import annotations
+
+from schemas.lifecycle import Lifecycle
+from schemas.rollup import Kind, Part
+
+
+def part_of(lifecycle: Lifecycle) -> tuple[str, Part] | None:
+    """The key and value for topic ``parts``, of a lifecycle that has its summary."""
+    s, send = lifecycle.summary, lifecycle.send
+    if s is None:
+        return None
+    kind: Kind
+    if s.workflow_id is not None:
+        key, kind, number, total = s.workflow_id, "failover", s.workflow_item, s.workflow_items
+    elif send is not None and send.parts > 1:
+        key, kind, number, total = send.send_id, "parts", send.part, send.parts
+    else:
+        return None
+    return key, Part(
+        message_id=lifecycle.message_id,
+        kind=kind,
+        send_id=None if send is None else send.send_id,
+        workflow_id=s.workflow_id,
+        number=number,
+        total=total,
+        api=s.api,
+        channel=s.channel,
+        account=s.account,
+        traffic=s.traffic,
+        outcome=s.outcome,
+        is_final=s.is_final,
+        is_open=s.is_open,
+        outcome_at_us=s.outcome_at_us,
+        sent_at_us=s.sent_at_us,
+        delivered_at_us=s.delivered_at_us,
+        carrier_latency_ms=s.carrier_latency_ms,
+        category=s.category,
+        cost_units=s.cost_units,
+        currency=s.currency,
+    )

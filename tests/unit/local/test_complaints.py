@@ -1,0 +1,28 @@
+"""What stops a process on purpose is one sentence and an exit code, not a traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from processors.aside import TooMuchQuarantine
+from sendtrace.local.complaints import FORESEEN, complaint
+from sendtrace.runtime.loop import PositionLost
+from sinks import loader
+from sinks.postgres import SchemaMissing, SourceChanged
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PositionLost, 5),
+        (SourceChanged, 5),
+        (SchemaMissing, 3),
+        (TooMuchQuarantine, 5),
+        (loader.TooMuchQuarantine, 5),
+    ],
+)
+def test_what_stops_a_process_is_one_sentence(error: type[Exception], code: int) -> None:
+    told = complaint(error("One sentence."))
+    assert issubclass(error, FORESEEN)
+    assert told is not None
+    assert (told.text, told.exit_code) == ("One sentence.", code)

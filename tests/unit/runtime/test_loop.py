@@ -1,0 +1,277 @@
+"""The loop over a consumer as strict as aiokafka, with a coordinator in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from prometheus_client import CollectorRegistry
+
+from sendtrace.runtime import loop as runtime_loop
+from sendtrace.runtime.loop import Fenced, Loop, LoopMetrics, PositionLost, StartOver
+from sendtrace.runtime.service import Health
+
+P0, P1, P2 = PARTITIONS = [TopicPartition("t", n) for n in range(3)]
+
+
+@dataclass
+class Record:
+    offset: int
+    timestamp: int = 0
+
+
+class StrictConsumer:
+    """Pause, seek and resume of what is not assigned raise."""
+
+    def __init__(self) -> None:
+        self.assigned: set[TopicPartition] = set()
+        self.records: dict[TopicPartition, list[Record]] = {}
+        self.positions: dict[TopicPartition, int] = {}
+        self.is_member = True
+        self._listener: Any = None
+
+    def subscribe(self, topics: Any, *, listener: Any = None) -> None:
+        self._listener = listener
+
+    def _refuse_unassigned(self, *partitions: TopicPartition) -> None:
+        for partition in partitions:
+            if partition not in self.assigned:
+                raise IllegalStateError(f"No current assignment for partition {partition}")
+
+    pause = resume = _refuse_unassigned
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._refuse_unassigned(partition)
+        self.positions[partition] = offset
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self.positions.get(partition, 0)
+
+    def highwater(self, partition: TopicPartition) -> None: ...
+    def last_stable_offset(self, partition: TopicPartition) -> None: ...
+    def last_poll_timestamp(self, partition: TopicPartition) -> None: ...
+
+    async def commit(self, offsets: Any) -> None:
+        await asyncio.sleep(0.02)
+        if not self.is_member:
+            raise CommitFailedError
+
+    async def getmany(self, **_: Any) -> dict[TopicPartition, list[Record]]:
+        await asyncio.sleep(0.005)
+        found, self.records = self.records, {}
+        for partition, records in found.items():
+            self.positions[partition] = records[-1].offset + 1
+        return found
+
+    async def rebalance(self, *partitions: TopicPartition) -> None:
+        """As aiokafka does: the assignment is in effect before its listener hears of it."""
+        await self._listener.on_partitions_revoked(self.assigned)
+        self.assigned = set(partitions)
+        await asyncio.sleep(0)
+        await self._listener.on_partitions_assigned(set(partitions))
+
+
+@dataclass
+class ScriptedTask:
+    """Fails as it is told, once each."""
+
+    partitions: frozenset[TopicPartition]
+    close_seconds: float = 0.0
+    commit_errors: list[Exception] = field(default_factory=list)
+    recover_errors: list[Exception] = field(default_factory=list)
+    fed: int = 0
+    commits: int = 0
+    recoveries: int = 0
+    skipped: list[int] = field(default_factory=list)
+
+    async def recover(self) -> Mapping[TopicPartition, int]:
+        self.fed = 0
+        self.recoveries += 1
+        if self.recover_errors:
+            raise self.recover_errors.pop()
+        return dict.fromkeys(self.partitions, 0)
+
+    def feed(self, partition: TopicPartition, records: Sequence[Any]) -> None:
+        self.fed += len(records)
+
+    def skip(self, partition: TopicPartition, position: int) -> None:
+        self.skipped.append(position)
+
+    def advance(self, read_until_ms: int) -> None: ...
+
+    def pending(self) -> int:
+        return self.fed
+
+    async def commit(self) -> None:
+        self.commits += 1
+        await asyncio.sleep(0.02)
+        if self.commit_errors:
+            raise self.commit_errors.pop()
+        self.fed = 0
+
+    async def close(self) -> None:
+        await asyncio.sleep(self.close_seconds)
+
+
+class Rig:
+    """A loop over a strict consumer, with scripted tasks."""
+
+    def __init__(self, close_seconds: float = 0.0) -> None:
+        self.consumer, self.health = StrictConsumer(), Health()
+        self.tasks: dict[int, ScriptedTask] = {}
+        self.stopping = asyncio.Event()
+
+        def make(key: Any, partitions: frozenset[TopicPartition]) -> ScriptedTask:
+            self.tasks[key] = ScriptedTask(partitions, close_seconds)
+            return self.tasks[key]
+
+        self.loop = Loop(
+            self.consumer,  # type: ignore[arg-type]
+            lambda partition: partition.partition,
+            make,
+            interval_seconds=0.01,
+            limit_records=100,
+            metrics=LoopMetrics(CollectorRegistry()),
+            health=self.health,
+        )
+        self.loop.subscribe(["t"])
+
+    async def assign(self, *partitions: TopicPartition) -> None:
+        await self.consumer.rebalance(*partitions)
+        await self.until(lambda: self.health.ready and len(self.tasks) >= len(partitions))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(3):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def running(close_seconds: float = 0.0) -> AsyncIterator[Rig]:
+    """At the end the loop is stopped; what ended it is raised."""
+    rig = Rig(close_seconds)
+    task = asyncio.create_task(rig.loop.run(rig.stopping))
+    try:
+        yield rig
+    finally:
+        rig.stopping.set()
+        await task
+
+
+async def test_a_rebalance_while_tasks_are_given_up() -> None:
+    async with running(close_seconds=0.1) as rig:
+        await rig.assign(*PARTITIONS)
+        await rig.consumer.rebalance(P0, P1)  # 2 goes, and its close takes a moment
+        await asyncio.sleep(0.05)
+        await rig.consumer.rebalance(P0)
+        await asyncio.sleep(0.3)
+
+
+async def test_a_rebalance_while_membership_is_confirmed() -> None:
+    async with running() as rig:
+        await rig.assign(*PARTITIONS)
+        rig.tasks[1].commit_errors = [Fenced("by another")]
+        rig.consumer.records = {P1: [Record(0)]}
+        await rig.until(lambda: rig.tasks[1].commits == 1)
+        await asyncio.sleep(0.025)  # within the group's commit
+        await rig.consumer.rebalance(P0)
+        await asyncio.sleep(0.2)
+
+
+async def test_a_failed_commit_is_not_tried_again_when_stopping() -> None:
+    """Its totals were moved: without recovery they would move twice."""
+    async with running() as rig:
+        await rig.assign(P0)
+        rig.tasks[0].commit_errors = [StartOver("result unknown")]
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].commits == 1)
+        await rig.consumer.rebalance(P0)
+        rig.stopping.set()
+    assert rig.tasks[0].commits == 1
+
+
+async def test_what_was_fed_is_committed_when_stopping() -> None:
+    async with running() as rig:
+        rig.loop._interval_seconds = 60
+        await rig.assign(P0)
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].fed == 1)
+    assert rig.tasks[0].commits == 1
+
+
+async def test_an_idle_task_has_the_whole_limit_to_recover(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtime_loop, "RECOVERY_LIMIT_SECONDS", 0.3)
+    monkeypatch.setattr(runtime_loop, "RECOVERY_BACKOFF_SECONDS", 0.02)
+    async with running() as rig:
+        await rig.assign(P0)
+        await asyncio.sleep(0.4)  # nothing to do for longer than the limit
+        rig.tasks[0].commit_errors = [StartOver("the broker restarts")]
+        rig.tasks[0].recover_errors = [KafkaError("away")]
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].commits == 1)
+        await rig.until(lambda: rig.health.ready)
+
+
+async def test_recovery_that_fails_for_longer_than_the_limit_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtime_loop, "RECOVERY_LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(runtime_loop, "RECOVERY_BACKOFF_SECONDS", 0.02)
+    with pytest.raises(KafkaError):
+        async with running() as rig:
+            await rig.assign(P0)
+            rig.tasks[0].commit_errors = [StartOver("the broker is away")]
+            rig.tasks[0].recover_errors = [KafkaError("away")] * 20
+            rig.consumer.records = {P0: [Record(0)]}
+            await asyncio.sleep(0.3)
+
+
+async def test_not_ready_before_it_has_joined() -> None:
+    async with running() as rig:
+        await asyncio.sleep(0.03)
+        assert not rig.health.ready
+
+
+async def test_a_spare_member_is_ready() -> None:
+    async with running() as rig:
+        await rig.consumer.rebalance()
+        await rig.until(lambda: rig.health.ready)
+
+
+async def test_a_log_that_went_back_stops_the_process() -> None:
+    with pytest.raises(PositionLost):
+        async with running() as rig:
+            await rig.assign(P0)
+            rig.consumer.records = {P0: [Record(7)]}
+            await rig.until(lambda: rig.tasks[0].commits == 1)
+            rig.consumer.records = {P0: [Record(3)]}
+            await asyncio.sleep(0.1)
+
+
+async def test_a_position_behind_control_records_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_loop, "LAG_SECONDS", 0.01)
+    async with running() as rig:
+        await rig.assign(P0)
+        rig.consumer.positions[P0] = 5  # passed without a record
+        await rig.until(lambda: rig.tasks[0].skipped == [5])
+
+
+@pytest.mark.parametrize(("is_member", "recoveries"), [(True, 2), (False, 1)])
+async def test_who_is_fenced_recovers_only_as_a_member(is_member: bool, recoveries: int) -> None:
+    """A stranger that inits anew would fence the owner, who would fence it in turn."""
+    async with running() as rig:
+        await rig.assign(P0)
+        rig.consumer.is_member = is_member
+        rig.tasks[0].commit_errors = [Fenced("by another")]
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].commits == 1)
+        await asyncio.sleep(0.1)
+        assert rig.tasks[0].recoveries == recoveries
