@@ -7,6 +7,7 @@ quarter less than an Application (BENCH-NOTES). The internal port has health, me
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,20 +16,30 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ingest.handlers import Dependencies, webhook
+from ingest.beside import beside, pulses, watches
+from ingest.body import split_target
+from ingest.connections import Handler, Limits, Server, listening
+from ingest.errors import METHOD, NOT_FOUND, Answer
+from ingest.handlers import Dependencies, respond, webhook
 from ingest.metrics import Metrics
-from ingest.publish import RECORD_LIMIT_BYTES, RECORD_OVERHEAD_BYTES, Publisher
-from ingest.sends import PATH, post_sends
+from ingest.producers import RECORD_LIMIT_BYTES
+from ingest.publish import RECORD_OVERHEAD_BYTES, Publisher
+from ingest.reread import Reread, reread_accounts, reread_sends_token
+from ingest.sends import PATH as SENDS_PATH
+from ingest.sends import post_sends
 from schemas.vonage.fields import ID_LENGTH
 from sendtrace.runtime import topics
+from sendtrace.runtime.accounts import Accounts
 from sendtrace.runtime.kafka import Clients, KafkaClients
-from sendtrace.runtime.service import Health, health_routes, http_server, stop_on_signals
-from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.service import Health, health_routes, stop_on_signals
+from sendtrace.runtime.settings import Settings, SettingsError
 
 # A key has at most 4 bytes a character.
 _VALUE_LIMIT_BYTES = RECORD_LIMIT_BYTES - RECORD_OVERHEAD_BYTES - 4 * ID_LENGTH
 # Connections that are idle when the process stops are not waited for.
 _SHUTDOWN_SECONDS = 0.5
+# Reading and publishing have a budget each; what is longer, the client does not take its answer.
+_ANSWER_BUDGETS = 4
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +62,27 @@ async def serve(
     stopping: asyncio.Event,
     on_ready: Callable[[int, int], None] = lambda public, internal: None,
 ) -> None:
-    """Serve until ``stopping``, then drain: readiness off, wait, stop accepting, flush."""
+    """Serve until ``stopping``, then drain: readiness off, wait, stop accepting, flush.
+
+    Raises SettingsError where it would take webhooks from everybody without verifying them.
+    """
+    accounts, sends_token = reread_accounts(settings), reread_sends_token(settings)
+    refuse_exposure(settings, accounts)
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     health = Health()
     publisher = Publisher(clients, settings, metrics)
     given = dependencies(settings, publisher, metrics)
+    given.accounts = accounts.value if accounts else None
+    given.sends_token = sends_token.value if sends_token else None
     await publisher.start()
     try:
-        internal = internal_app(given, health, registry)
+        inner_port = settings.port("edge_internal")
         async with (
-            http_server(internal, settings.bind_address, settings.port("edge_internal")) as inside,
-            public_server(given, settings.bind_address, settings.port("edge")) as outside,
+            internal_server(given, health, registry, settings, inner_port) as inside,
+            public_server(given, settings, settings.port("edge")) as outside,
+            beside(watches(given, accounts, sends_token), publisher.broken),
+            beside(pulses(given, settings), publisher.broken),
         ):
             health.set_ready()
             on_ready(outside, inside)
@@ -73,7 +93,23 @@ async def serve(
     finally:
         await publisher.stop()
     if publisher.broken.is_set():
-        raise EdgeBroken("a delivery failed in a way that no row of the table has; see the log")
+        raise EdgeBroken("something failed in a way that no row of the table has; see the log")
+
+
+def refuse_exposure(settings: Settings, accounts: Reread[Accounts] | None) -> None:
+    """Without accounts anybody may forge a webhook, so nobody else may reach the port."""
+    if accounts is None and not _is_loopback(settings.bind_address):
+        raise SettingsError(
+            f"SENDTRACE_BIND_ADDRESS is {settings.bind_address}, and webhooks would not be "
+            "verified: set SENDTRACE_ACCOUNTS_FILE (docs/edge.md), or listen on 127.0.0.1"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 async def _drain(
@@ -97,36 +133,74 @@ def dependencies(settings: Settings, publisher: Publisher, metrics: Metrics) -> 
     )
 
 
-def internal_app(
-    given: Dependencies, health: Health, registry: CollectorRegistry
-) -> web.Application:
-    """Health, metrics, and ``POST /sends``."""
-
-    async def sends(request: web.Request) -> web.Response:
-        return await post_sends(request, given)
-
-    app = web.Application()
-    app.add_routes(health_routes(health, lambda: generate_latest(registry)))
-    app.router.add_post(PATH, sends)
-    return app
-
-
 @asynccontextmanager
-async def public_server(given: Dependencies, address: str, port: int) -> AsyncIterator[int]:
-    """Webhooks, without access log (it would print query strings). Yields the port."""
+async def public_server(given: Dependencies, settings: Settings, port: int) -> AsyncIterator[int]:
+    """Webhooks. Yields the port."""
 
     async def handle(request: web.BaseRequest) -> web.Response:
         return await webhook(request, given)
 
-    # Bytes as they came: a decompressed body would be another one, and unbounded.
-    server = web.Server(handle, access_log=None, auto_decompress=False)
-    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, address, port, backlog=1024).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    def note(answer: Answer) -> None:
+        given.metrics.answered("webhooks", answer)
+        given.refusals.note(answer, given.now_us())
+
+    server = Server(handle, _limits(settings), note, given.metrics.closed)
+    given.metrics.connections.set_function(lambda: server.count)
+    async with listening(server, settings.bind_address, port, _SHUTDOWN_SECONDS) as bound:
+        yield bound
+
+
+@asynccontextmanager
+async def internal_server(
+    given: Dependencies,
+    health: Health,
+    registry: CollectorRegistry,
+    settings: Settings,
+    port: int,
+) -> AsyncIterator[int]:
+    """Health, metrics, and ``POST /sends``. Yields the port."""
+    routes = internal_routes(given, health, registry)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        path, _ = split_target(request.raw_path)
+        handler = routes.get((request.method, path))
+        if handler is not None:
+            return await handler(request)
+        is_known = any(path == known for _, known in routes)
+        answer = METHOD if is_known else NOT_FOUND
+        given.metrics.answered("internal", answer)
+        return respond(answer, given)
+
+    def note(answer: Answer) -> None:
+        given.metrics.answered("internal", answer)
+
+    server = Server(handle, _limits(settings), note, given.metrics.closed)
+    async with listening(server, settings.bind_address, port, _SHUTDOWN_SECONDS) as bound:
+        yield bound
+
+
+def internal_routes(
+    given: Dependencies, health: Health, registry: CollectorRegistry
+) -> dict[tuple[str, str], Handler]:
+    """What the internal port serves, by method and path."""
+
+    async def sends(request: web.BaseRequest) -> web.Response:
+        return await post_sends(request, given)
+
+    routes: dict[tuple[str, str], Handler] = {
+        (route.method, route.path): route.handler  # type: ignore[misc]  # they read no request
+        for route in health_routes(health, lambda: generate_latest(registry))
+    }
+    return {**routes, ("POST", SENDS_PATH): sends}
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        connections=settings.edge_connection_limit,
+        header_seconds=settings.edge_header_seconds,
+        answer_seconds=_ANSWER_BUDGETS * settings.edge_budget_seconds,
+        keepalive_seconds=settings.edge_keepalive_seconds,
+    )
 
 
 async def _first_of(*events: asyncio.Event) -> None:

@@ -1,42 +1,54 @@
-"""What happens to one webhook: read it, tell what it is, stamp it, make it durable, answer.
+"""What happens to one webhook: read it, tell what it is, verify it, stamp it, make it durable.
 
 The handler takes its dependencies as an argument; ``ingest/app.py`` binds them. Nothing of a
-request but its path goes anywhere else than into Kafka: no query, number or text is logged.
+request but its path goes anywhere else than into Kafka: no query, number or text is logged, and
+of the path not what may be a token.
 """
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Callable
-from typing import Protocol
+from time import perf_counter
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestPayloadError
-from msgspec import Struct
+from msgspec import Struct, field
 
+from ingest.body import InFlight, read_body, split_target
 from ingest.errors import (
     ACCEPTED,
     BODY_BROKEN,
     BODY_SLOW,
     DRAINING,
+    FAULT,
     METHOD,
     NOT_FOUND,
     PROBE,
     QUARANTINED,
+    REFUSALS,
+    SENDS_UNAUTHORIZED,
     TOO_LARGE,
     Answer,
     Refused,
+    kind_and_place,
 )
 from ingest.metrics import Metrics
-from ingest.publish import InFlight
+from ingest.refusals import Refusals
+from ingest.verify import Judged, Kind, judge, kind_of
 from schemas import topics
 from schemas.codec import TYPE_QUARANTINE, Headers, cloud_event, event_id
-from schemas.vonage.detect import Quarantine, detect
-from schemas.vonage.reasons import Reason
+from schemas.vonage.detect import Detected, Quarantine, detect
+from schemas.vonage.signing import Verdict
+from sendtrace.runtime.accounts import TOKEN_LENGTH, Account, Accounts
 
 ROOT = "/webhooks"
-PATH_LENGTH = 256
+# What a segment that may be a token is stored as.
+HIDDEN = "*"
+# Real ones have some 50 characters; a record's headers must have a bound.
+CONTENT_TYPE_LENGTH = 256
+
+log = logging.getLogger(__name__)
 
 
 class Publish(Protocol):
@@ -46,34 +58,56 @@ class Publish(Protocol):
     def in_flight(self) -> InFlight: ...
 
     async def publish(
-        self, topic: str, key: bytes | None, value: bytes, headers: Headers
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        headers: Headers,
+        *,
+        partition: int | None = None,
     ) -> None: ...
 
 
 class Dependencies(Struct):
-    """What handlers need. ``closing`` asks clients to go, ``draining`` refuses them."""
+    """What handlers need. ``closing`` asks clients to go, ``draining`` refuses them. Without
+    ``accounts`` nothing is verified, without ``sends_token`` sends come from this host only."""
 
     publisher: Publish
     metrics: Metrics
     now_us: Callable[[], int]
     body_limit_bytes: int
     read_seconds: float
+    accounts: Accounts | None = None
+    sends_token: bytes | None = None
+    refusals: Refusals = field(default_factory=Refusals)
     closing: bool = False
     draining: bool = False
 
 
+class Taken(NamedTuple):
+    """How a request that was not refused is counted: the labels of its answer."""
+
+    answer: Answer
+    reason: str = ""
+    account: str = ""
+
+
 async def webhook(request: web.BaseRequest, given: Dependencies) -> web.Response:
     """Answer one request of the public port, by a row of ``ingest/errors.py`` whatever comes."""
-    reason = None
     try:
-        answer, reason = await take(request, given)
+        taken = await take(request, given)
     except Refused as refused:
-        answer = refused.answer
-    given.metrics.answered("webhooks", answer, reason)
-    return respond(answer, given)
+        taken = Taken(refused.answer, account=refused.account or "")
+        given.refusals.note(refused.answer, given.now_us())
+    except Exception as error:  # noqa: BLE001  # the rim: one bad request must not stop the others
+        log.error("a webhook met a fault of ours: %s", kind_and_place(error))
+        taken = Taken(FAULT)
+        given.refusals.note(FAULT, given.now_us())
+    given.metrics.answered("webhooks", *taken)
+    return respond(taken.answer, given)
 
 
-async def take(request: web.BaseRequest, given: Dependencies) -> tuple[Answer, Reason | None]:
+async def take(request: web.BaseRequest, given: Dependencies) -> Taken:
     """Make one webhook durable. Raises Refused."""
     method = request.method
     path, query = split_target(request.raw_path)
@@ -85,25 +119,96 @@ async def take(request: web.BaseRequest, given: Dependencies) -> tuple[Answer, R
         raise Refused(DRAINING)
     if method == "GET":
         if not query:
-            return PROBE, None
+            return Taken(PROBE)
         body = b""
     else:
-        body = await read_body(request, given)
+        body = await read_body(
+            request, given.body_limit_bytes, given.read_seconds, given.publisher.in_flight
+        )
     content_type = request.headers.get("Content-Type")
+    if content_type is not None:
+        content_type = content_type[:CONTENT_TYPE_LENGTH]
+    holder, path = without_token(path, given.accounts)
     found = detect(method, path, query, content_type, body)
-    headers = cloud_event(
-        ce_type=TYPE_QUARANTINE if isinstance(found, Quarantine) else found.ce_type,
-        ce_id=event_id(method, path, found.value),
-        source=f"//{path}",
-        at_us=given.now_us(),
-        content_type=found.content_type,
+    at_us = given.now_us()
+    judged = _UNJUDGED
+    if given.accounts is not None:
+        authorization = request.headers.get("Authorization")
+        judged = _judged(found, authorization, holder, given, given.accounts, at_us)
+    return await _keep(found, judged, method, path, at_us, given)
+
+
+# Nobody is asked: the edge listens on loopback then.
+_UNJUDGED = Judged(Verdict.VALID)
+
+
+def _judged(
+    found: Detected | Quarantine,
+    authorization: str | None,
+    holder: Account | None,
+    given: Dependencies,
+    accounts: Accounts,
+    at_us: int,
+) -> Judged:
+    """What verification says, counted. Raises Refused."""
+    began = perf_counter()
+    kind: Kind = kind_of(found)
+    judged = judge(
+        kind, found.value, found.content_type, authorization, holder, accounts, at_us / 1_000_000
     )
-    if isinstance(found, Quarantine):
-        headers.append(("reason", found.reason.encode()))
+    given.metrics.verify_seconds.observe(perf_counter() - began)
+    refusal = REFUSALS.get(judged.verdict)
+    if refusal is not None:
+        raise Refused(refusal, judged.account)
+    if judged.verified != "none" and judged.account is not None:
+        given.metrics.verified(judged.account, kind, at_us)
+        if judged.differs:
+            given.metrics.account_differs.inc()
+    return judged
+
+
+async def _keep(
+    found: Detected | Quarantine,
+    judged: Judged,
+    method: str,
+    path: str,
+    at_us: int,
+    given: Dependencies,
+) -> Taken:
+    """Publish under the topic of what it is; what is not understood or too old to quarantine."""
+    reason = found.reason.value if isinstance(found, Quarantine) else ""
+    if judged.verdict is not Verdict.VALID:
+        reason = judged.verdict.value
+    account = judged.account or ""
+    headers = cloud_event(
+        ce_type=TYPE_QUARANTINE if reason or isinstance(found, Quarantine) else found.ce_type,
+        ce_id=event_id(method, path, found.value),
+        source=f"//{account}{path}",
+        at_us=at_us,
+        content_type=found.content_type,
+        verified=judged.verified,
+    )
+    if given.refusals.is_after(at_us):
+        headers.append(("ce_afterrefusal", b"true"))
+    if reason or isinstance(found, Quarantine):
+        headers.append(("reason", reason.encode()))
         await given.publisher.publish(topics.QUARANTINE, None, found.value, headers)
-        return QUARANTINED, found.reason
+        return Taken(QUARANTINED, reason, account)
     await given.publisher.publish(found.topic, found.key, found.value, headers)
-    return ACCEPTED, None
+    return Taken(ACCEPTED, account=account)
+
+
+def without_token(path: str, accounts: Accounts | None) -> tuple[Account | None, str]:
+    """Whose token the first segment is, and the path without it. What looks like a token and is
+    none of the live ones is hidden: it may be one of yesterday or of tomorrow."""
+    if accounts is None or not accounts.tokens:
+        return None, path
+    segment, _, rest = path[len(ROOT) + 1 :].partition("/")
+    if len(segment) < TOKEN_LENGTH:
+        return None, path
+    holder = accounts.of_token(segment.encode())
+    shown = ROOT if holder is not None else f"{ROOT}/{HIDDEN}"
+    return holder, f"{shown}/{rest}" if rest else shown
 
 
 def respond(answer: Answer, given: Dependencies, body: bytes | None = None) -> web.Response:
@@ -113,59 +218,12 @@ def respond(answer: Answer, given: Dependencies, body: bytes | None = None) -> w
     response = web.Response(status=answer.http_status, body=body)
     if answer is METHOD:
         response.headers["Allow"] = "GET, POST"
-    if given.closing or answer in (TOO_LARGE, BODY_SLOW, BODY_BROKEN):
+    if answer is SENDS_UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if given.closing or answer in _LAST:
         response.force_close()
     return response
 
 
-def split_target(raw: str) -> tuple[str, bytes]:
-    """Path and query of a request target; the query's bytes as they came.
-
-    The path goes into headers: bounded, and without what is no text.
-    """
-    if not raw.startswith("/"):
-        # The absolute form, which proxies may send: scheme://authority/path
-        raw = "/" + raw.partition("://")[2].partition("/")[2]
-    path, _, query = raw.partition("#")[0].partition("?")
-    readable = path[:PATH_LENGTH].encode("utf-8", "replace").decode("utf-8")
-    return readable, query.encode("utf-8", "surrogateescape")
-
-
-async def read_body(request: web.BaseRequest, given: Dependencies) -> bytes:
-    """The raw body, bounded in size and in time to arrive. Raises Refused."""
-    limit = given.body_limit_bytes
-    if (request.content_length or 0) > limit:
-        raise Refused(TOO_LARGE)
-    try:
-        if request.content.is_eof():
-            # It came with the request, as nearly all do: nothing to wait for.
-            body = request.content.read_nowait()
-        else:
-            async with asyncio.timeout(given.read_seconds):
-                body = await _read_slowly(request, limit, given.publisher.in_flight)
-    except TimeoutError:
-        raise Refused(BODY_SLOW) from None
-    except (RequestPayloadError, HttpProcessingError, ConnectionError):
-        raise Refused(BODY_BROKEN) from None
-    if len(body) > limit:
-        raise Refused(TOO_LARGE)
-    return body
-
-
-async def _read_slowly(request: web.BaseRequest, limit: int, in_flight: InFlight) -> bytes:
-    """Chunk by chunk, each charged to the bytes in flight while it is here."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    chunks: list[bytes] = []
-    held = 0
-    try:
-        while held <= limit:
-            chunk = await request.content.readany()
-            if not chunk:
-                break
-            in_flight.take(len(chunk))
-            held += len(chunk)
-            chunks.append(chunk)
-    finally:
-        in_flight.give(held)
-    return b"".join(chunks)
+# What is left of the request would be taken for the next one.
+_LAST = (TOO_LARGE, BODY_SLOW, BODY_BROKEN)

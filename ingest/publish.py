@@ -15,77 +15,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable
 
-from aiokafka.errors import KafkaError
-
-from ingest.errors import IN_FLIGHT_FULL, KAFKA_FAILED, KAFKA_SLOW, TOO_LARGE, Answer, Refused
+from ingest.errors import KAFKA_FAILED, KAFKA_SLOW, TOO_LARGE, Answer, Refused
+from ingest.lanes import Group, InFlight, Lane
 from ingest.metrics import Metrics
+from ingest.producers import (
+    PRODUCER_ERRORS,
+    RECORD_LIMIT_BYTES,
+    START_TIMEOUT_SECONDS,
+    discard,
+    new_producer,
+    started_producer,
+)
 from schemas.codec import Headers
 from schemas.topics import partition_of
-from sendtrace.runtime.kafka import Batch, Clients, Producer, stop_quietly
+from sendtrace.runtime.kafka import Clients, Producer
 from sendtrace.runtime.settings import Settings
 
-# A broker's default limit of one batch is 1,048,588 bytes; a record above ours goes to no one.
-RECORD_LIMIT_BYTES = 1_040_000
-# Key, lengths and headers of a record as the edge writes it, next to its value.
+# Lengths and headers of a record as the edge writes it, next to key and value: some 300 bytes, and
+# at most 1,000 in all but odd ones.
 RECORD_OVERHEAD_BYTES = 1_000
 # One on its way and one behind it: aiokafka sends one request per broker at a time, so that more
 # would only make smaller batches.
 _SENDING_LIMIT = 2
-_START_TIMEOUT_SECONDS = 10.0
-_BACKOFF_SECONDS = (0.05, 0.2, 0.5, 1.0)
-
-# What a producer away or spoilt raises. Anything else is a bug, and ends the process.
-PRODUCER_ERRORS = (KafkaError, TimeoutError, OSError)
 
 log = logging.getLogger(__name__)
-
-
-class InFlight:
-    """Bytes held by requests and by batches that Kafka has not resolved. Bounded."""
-
-    def __init__(self, limit: int, metrics: Metrics) -> None:
-        self.bytes = 0
-        self._limit = limit
-        metrics.in_flight_bytes.set_function(lambda: self.bytes)
-
-    def take(self, size: int) -> None:
-        if self.bytes + size > self._limit:
-            raise Refused(IN_FLIGHT_FULL)
-        self.bytes += size
-
-    def give(self, size: int) -> None:
-        self.bytes -= size
-
-
-class _Group:
-    """A batch and those who wait for it. ``answer`` is None for acknowledged."""
-
-    __slots__ = ("answer", "batch", "bytes", "expiry", "opened_at", "producer")
-
-    def __init__(self, batch: Batch, answer: asyncio.Future[Answer | None], now: float) -> None:
-        self.batch = batch
-        self.answer = answer
-        self.opened_at = now
-        self.bytes = 0
-        self.expiry: asyncio.TimerHandle | None = None
-        self.producer: Producer | None = None
-
-
-class _Lane:
-    """The batches of one partition: one open, full ones in order, some on their way."""
-
-    __slots__ = ("open", "partition", "ready", "sending", "topic", "wake")
-
-    def __init__(self, topic: str, partition: int) -> None:
-        self.topic = topic
-        self.partition = partition
-        self.open: _Group | None = None
-        self.ready: deque[_Group] = deque()
-        self.sending = 0
-        self.wake: asyncio.Handle | None = None
 
 
 class Publisher:
@@ -98,30 +53,39 @@ class Publisher:
         self._settings = settings
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._producer = clients.producer()
+        self._producer = new_producer(clients)
         self._usable = False
-        self._lanes: dict[tuple[str, int], _Lane] = {}
-        self._deliveries: dict[asyncio.Task[None], _Group] = {}
-        self._waiting: set[_Group] = set()
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._deliveries: dict[asyncio.Task[None], Group] = {}
+        self._waiting: set[Group] = set()
         self._replacement: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect. Raises KafkaError when Kafka is away: at start that is for a person to mend."""
         try:
-            await asyncio.wait_for(self._producer.start(), _START_TIMEOUT_SECONDS)
+            await asyncio.wait_for(self._producer.start(), START_TIMEOUT_SECONDS)
         except PRODUCER_ERRORS:
-            await _discard(self._producer)
+            await discard(self._producer)
             raise
         self._usable = True
 
-    async def publish(self, topic: str, key: bytes | None, value: bytes, headers: Headers) -> None:
+    async def publish(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        headers: Headers,
+        *,
+        partition: int | None = None,
+    ) -> None:
         """Return once Kafka acknowledged the record with acks=all. Raises Refused otherwise,
-        within the budget. Without a key the bytes choose the partition."""
+        within the budget. The key chooses the partition; without one the bytes do."""
         size = len(key or b"") + len(value) + RECORD_OVERHEAD_BYTES
         if size > RECORD_LIMIT_BYTES:
             raise Refused(TOO_LARGE)
         self.in_flight.take(size)
-        partition = partition_of(value if key is None else key, self._settings.partitions)
+        if partition is None:
+            partition = partition_of(value if key is None else key, self._settings.partitions)
         group = self._append(self._lane(topic, partition), key, value, headers, size)
         refusal = await asyncio.shield(group.answer)
         if refusal is not None:
@@ -139,40 +103,40 @@ class Publisher:
         if self._replacement is not None:
             self._replacement.cancel()
             await asyncio.wait([self._replacement])
-        await _discard(self._producer)
+        await discard(self._producer)
         await _cancel(self._deliveries)
 
     # -- batches -------------------------------------------------------------------------------
 
-    def _lane(self, topic: str, partition: int) -> _Lane:
+    def _lane(self, topic: str, partition: int) -> Lane:
         lane = self._lanes.get((topic, partition))
         if lane is None:
             full_name = self._settings.topic(topic)
-            lane = self._lanes[topic, partition] = _Lane(full_name, partition)
+            lane = self._lanes[topic, partition] = Lane(full_name, partition)
         return lane
 
     def _append(
-        self, lane: _Lane, key: bytes | None, value: bytes, headers: Headers, size: int
-    ) -> _Group:
+        self, lane: Lane, key: bytes | None, value: bytes, headers: Headers, size: int
+    ) -> Group:
         group = lane.open
-        if group is None or not _fits(group, key, value, headers):
+        if group is None or not group.fits(key, value, headers):
             if group is not None:
                 lane.ready.append(group)
             group = lane.open = self._open_group(lane)
             # An empty batch takes any record; its size was checked.
-            assert _fits(group, key, value, headers)
+            assert group.fits(key, value, headers)
         group.bytes += size
         self._pump(lane)
         return group
 
-    def _open_group(self, lane: _Lane) -> _Group:
-        group = _Group(self._producer.create_batch(), self._loop.create_future(), self._loop.time())
+    def _open_group(self, lane: Lane) -> Group:
+        group = Group(self._producer.create_batch(), self._loop.create_future(), self._loop.time())
         budget = self._settings.edge_budget_seconds
         group.expiry = self._loop.call_later(budget, self._expire, lane, group)
         self._waiting.add(group)
         return group
 
-    def _pump(self, lane: _Lane) -> None:
+    def _pump(self, lane: Lane) -> None:
         """Send what may go now, and see to it that the open batch goes in time."""
         if not self._usable:
             return
@@ -187,7 +151,7 @@ class Publisher:
             linger_seconds = self._settings.edge_linger_ms / 1000
             lane.wake = self._loop.call_later(linger_seconds, self._send_open, lane)
 
-    def _send_open(self, lane: _Lane) -> None:
+    def _send_open(self, lane: Lane) -> None:
         lane.wake = None
         group = lane.open
         if group is None or not self._usable or lane.sending >= _SENDING_LIMIT:
@@ -195,14 +159,15 @@ class Publisher:
         lane.open = None
         self._send(lane, group)
 
-    def _send(self, lane: _Lane, group: _Group) -> None:
+    def _send(self, lane: Lane, group: Group) -> None:
         lane.sending += 1
+        self._metrics.enqueue_seconds.observe(self._loop.time() - group.opened_at)
         group.producer = self._producer
         task = self._loop.create_task(self._deliver(lane, group, self._producer))
         self._deliveries[task] = group
         task.add_done_callback(lambda done: self._delivered(lane, group, done))
 
-    async def _deliver(self, lane: _Lane, group: _Group, producer: Producer) -> None:
+    async def _deliver(self, lane: Lane, group: Group, producer: Producer) -> None:
         try:
             acknowledged = await producer.send_batch(
                 group.batch, lane.topic, partition=lane.partition
@@ -215,7 +180,7 @@ class Publisher:
             self._metrics.ack_seconds.observe(self._loop.time() - group.opened_at)
             self._resolve(group, None)
 
-    def _delivered(self, lane: _Lane, group: _Group, task: asyncio.Task[None]) -> None:
+    def _delivered(self, lane: Lane, group: Group, task: asyncio.Task[None]) -> None:
         del self._deliveries[task]
         lane.sending -= 1
         self.in_flight.give(group.bytes)
@@ -229,7 +194,7 @@ class Publisher:
             lane.wake = None
         self._pump(lane)
 
-    def _resolve(self, group: _Group, answer: Answer | None) -> None:
+    def _resolve(self, group: Group, answer: Answer | None) -> None:
         if group.expiry is not None:
             group.expiry.cancel()
             group.expiry = None
@@ -237,7 +202,7 @@ class Publisher:
         if not group.answer.done():
             group.answer.set_result(answer)
 
-    def _expire(self, lane: _Lane, group: _Group) -> None:
+    def _expire(self, lane: Lane, group: Group) -> None:
         self._resolve(group, KAFKA_SLOW)
         if group.producer is not None:
             return  # on its way: charged until the producer has done with it
@@ -259,11 +224,11 @@ class Publisher:
         self._replacement.add_done_callback(self._replaced)
 
     async def _replace(self, old: Producer) -> None:
-        self._producer = await self._new_producer()
+        self._producer = await started_producer(self._clients)
         self._usable = True
         for lane in self._lanes.values():
             self._pump(lane)
-        await _discard(old)
+        await discard(old)
         # What the old one still holds is never resolved by it: nobody would give its bytes back.
         await _cancel(task for task, group in self._deliveries.items() if group.producer is old)
 
@@ -271,35 +236,6 @@ class Publisher:
         if not task.cancelled() and task.exception() is not None:
             log.error("the producer's replacement broke: %s", type(task.exception()).__name__)
             self.broken.set()
-
-    async def _new_producer(self) -> Producer:
-        attempt = 0
-        while True:
-            producer = self._clients.producer()
-            try:
-                await asyncio.wait_for(producer.start(), _START_TIMEOUT_SECONDS)
-            except PRODUCER_ERRORS:
-                await _discard(producer)
-                await asyncio.sleep(_BACKOFF_SECONDS[min(attempt, len(_BACKOFF_SECONDS) - 1)])
-                attempt += 1
-            except asyncio.CancelledError:
-                await _discard(producer)
-                raise
-            else:
-                return producer
-
-
-def _fits(group: _Group, key: bytes | None, value: bytes, headers: Headers) -> bool:
-    appended = group.batch.append(timestamp=None, key=key, value=value, headers=headers)
-    return appended is not None
-
-
-async def _discard(producer: Producer) -> None:
-    """Stop a producer that may be spoilt: then its own failure comes out of stop()."""
-    try:
-        await stop_quietly(producer)
-    except PRODUCER_ERRORS as error:
-        log.info("a producer did not stop cleanly: %s", type(error).__name__)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -35,6 +35,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_dir: str = ".sendtrace"
     # Loopback until webhooks are verified: nobody else may forge one.
     bind_address: str = "127.0.0.1"
+    # Whose webhooks the edge takes, and how each is verified (docs/edge.md). Empty: nobody is
+    # verified, and the edge listens on loopback only.
+    accounts_file: str = ""
+    # The bearer token of POST /sends. Empty: only from this host.
+    sends_token_file: str = ""
     # Added to every port, so that two stacks fit on one machine.
     port_base: int = 0
     edge_port: int = 8080
@@ -48,6 +53,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     edge_body_limit_bytes: int = 1_048_576
     # Bound of the memory that waits for Kafka's acknowledgement.
     edge_in_flight_limit_bytes: int = 64 * 1_048_576
+    # Vonage sends a request at once. Who takes longer for its headers only holds a connection.
+    edge_header_seconds: float = 10.0
+    # Longer than a load balancer keeps idle connections (60 s is common): it closes first.
+    edge_keepalive_seconds: float = 75.0
+    # An idle connection costs some 5 KiB and a file descriptor.
+    edge_connection_limit: int = 10_000
     # Time for a load balancer to see that readiness is off before connections are refused.
     edge_drain_seconds: float = 2.0
     # A group commit waits at most this long for company.
@@ -67,6 +78,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     # The loader writes when either is reached.
     loader_batch_records: int = 10_000
     loader_interval_ms: int = 200
+    # Divides every duration of policy and simulator, so that days pass in seconds in tests.
+    time_scale: float = 1.0
+    # Hosts (comma between) that are our edge: a send whose `callback` names another is untracked.
+    callback_hosts: str = ""
+    # Accounts and beginnings of client refs (comma between) that are test traffic: out of rates.
+    test_accounts: str = ""
+    test_client_ref_prefixes: str = ""
     # Currency of receipts, which carry none (FACTS: accounts are billed in EUR).
     default_currency: str = "EUR"
     # A share of quarantined records above this stops a processor: a bad deploy must not drain.
@@ -80,6 +98,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     def topic(self, name: str) -> str:
         return self.topic_prefix + name
+
+    def listed(self, name: str) -> tuple[str, ...]:
+        """The entries of a setting with commas between them."""
+        text: str = getattr(self, name)
+        return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
     @property
     def state_dir(self) -> Path:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from ingest.handlers import Dependencies
 from ingest.publish import Publisher
 
-from fakes.log import MemoryBatch, MemoryLog, MemoryProducer
+from fakes.log import BATCH_LIMIT_BYTES, MemoryBatch, MemoryLog, MemoryProducer
 
 
 class HeldLog(MemoryLog):
@@ -28,8 +28,11 @@ class HeldLog(MemoryLog):
         self.producers: list[HeldProducer] = []
         self.batch_sizes: list[int] = []
 
-    def producer(self, *, transactional_id: str | None = None) -> HeldProducer:
-        made = HeldProducer(self, transactional_id, f"producer-{len(self.producers)}")
+    def producer(
+        self, *, transactional_id: str | None = None, max_batch_bytes: int = BATCH_LIMIT_BYTES
+    ) -> HeldProducer:
+        name = f"producer-{len(self.producers)}"
+        made = HeldProducer(self, transactional_id, name, max_batch_bytes)
         self.producers.append(made)
         return made
 
@@ -73,7 +76,13 @@ class Edge:
     internal: str
     public_port: int
 
-    def count(self, answer: str, route: str = "webhooks", reason: str = "") -> float:
+    def count(
+        self,
+        answer: str,
+        route: str = "webhooks",
+        reason: str | None = "",
+        account: str | None = None,
+    ) -> float:
         total = 0.0
         for metric in self.registry.collect():
             for sample in metric.samples:
@@ -81,7 +90,8 @@ class Edge:
                 if (
                     sample.name == "sendtrace_edge_answers_total"
                     and (labels["answer"], labels["route"]) == (answer, route)
-                    and labels["reason"] == reason
+                    and (reason is None or labels["reason"] == reason)
+                    and (account is None or labels["account"] == account)
                 ):
                     total += sample.value
         return total

@@ -66,13 +66,18 @@ async def up(data_dir: Path, base: int, *options: str) -> AsyncIterator[asyncio.
     (data_dir.parent / "up.log").unlink()
 
 
-async def script(base: int) -> str:
+async def script(base: int, data_dir: Path) -> str:
     """What examples/seeds.sh prints."""
     process = await asyncio.create_subprocess_exec(
         "bash",
         "examples/seeds.sh",
         cwd=ROOT,
-        env={**os.environ, "PORT_BASE": str(base), "PYTHON": sys.executable},
+        env={
+            **os.environ,
+            "PORT_BASE": str(base),
+            "PYTHON": sys.executable,
+            "SENDTRACE_DATA_DIR": str(data_dir),
+        },
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await asyncio.wait_for(process.communicate(), 60)
@@ -92,22 +97,23 @@ async def test_the_example_by_curl_and_a_second_start(tmp_path: Path) -> None:
     data_dir, base = tmp_path / "data", free_port_base()
     expected = {
         "aaaaaaaa-bbbb-4ccc-8ddd-0123456789ab": "pending",
+        "aaaaaaaa-bbbb-cccc-dddd-0123456789ab": "delivered",
         "0A0000001234567B": "delivered",
         "02000000E68951D8": "delivered",
         "000000FFFB0356D2": "delivered",
     }
     async with up(data_dir, base, "--no-simulate"):
-        text = await script(base)
+        text = await script(base, data_dir)
         assert text.count("-> HTTP 200") == 8
         assert rows(text) == expected
         kept = re.findall(r"^sendtrace\.quarantine: .*  reason=(.+)$", text, re.MULTILINE)
-        assert len(kept) == 4
-        assert 'sendtrace_messages_total{account="none",api="sms_or_alerts"' in text
+        assert kept == []
+        assert 'sendtrace_messages_total{account="local",api="sms_or_alerts"' in text
     began = time.monotonic()
     async with up(data_dir, base, "--no-simulate"):
         took = time.monotonic() - began
         # The same webhooks once more: the same rows, nothing counted twice.
-        again = await script(base)
+        again = await script(base, data_dir)
         assert rows(again) == expected
         before, after = (
             re.findall(r"^sendtrace_messages.*", t, re.MULTILINE) for t in (text, again)

@@ -10,10 +10,10 @@ import pytest
 from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
-from ingest.app import dependencies, internal_app, public_server
+from ingest.app import dependencies, internal_server, public_server
 from ingest.metrics import Metrics
 from ingest.publish import Publisher
-from sendtrace.runtime.service import Health, http_server
+from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 
 from fakes.edge import Edge, HeldLog
@@ -51,10 +51,9 @@ async def edge(settings: Settings) -> AsyncIterator[Edge]:
     publisher = Publisher(log, settings, metrics)
     await publisher.start()
     given = dependencies(settings, publisher, metrics)
-    app = internal_app(given, Health(), registry)
     async with (
-        public_server(given, "127.0.0.1", 0) as public,
-        http_server(app, "127.0.0.1", 0) as internal,
+        public_server(given, settings, 0) as public,
+        internal_server(given, Health(), registry, settings, 0) as internal,
         ClientSession() as session,
     ):
         yield Edge(

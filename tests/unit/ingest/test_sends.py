@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingest.sends import Malformed, is_loopback, parse
+from ingest.calls import Malformed, parse
+from ingest.sends import is_loopback
 from schemas.codec import decode_send, header
 
 from fakes.edge import Edge
@@ -117,7 +118,9 @@ def test_another_call_gets_another_send_id(change: dict[str, Any]) -> None:
         b"{}",
         encoded({"sends": {}}),
         encoded({**CALL, "api": "447700900999"}),
-        encoded({**CALL, "request": "to=447700900999"}),
+        encoded({**CALL, "request": 447700900999}),
+        encoded({**CALL, "request": "{447700900999"}),
+        encoded({**CALL, "request": ["447700900999"]}),
         encoded({**CALL, "answer": {"status": "447700900999"}}),
         encoded({**CALL, "answer": {"status": 20}}),
         encoded({**CALL, "requested_at": "447700900999"}),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sendtrace.simulator.ledger import Entry, open_ledger, read_ledger
+from sendtrace.simulator.ledger import Entry, open_ledger, read_inbound, read_ledger
 from sendtrace.simulator.traffic import Expected
 
 ONE = Expected("id-1", "sms", "delivered")
@@ -40,3 +40,13 @@ def test_a_half_written_line_is_ended_and_not_read(tmp_path: Path) -> None:
     with open_ledger(path) as ledger:
         ledger.plan((TWO,), 6)
     assert list(read_ledger(path)) == ["id-1", "id-2"]
+
+
+def test_what_comes_in_is_beside_the_messages_with_an_outcome(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with open_ledger(path) as ledger:
+        ledger.plan((ONE,), 5)
+        ledger.plan_inbound(("in-1", "in-2"))
+        ledger.complete_inbound(("in-2",))
+    assert list(read_ledger(path)) == ["id-1"]
+    assert read_inbound(path) == {"in-1": False, "in-2": True}

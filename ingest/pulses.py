@@ -1,0 +1,82 @@
+"""Pulses: every edge says every 10 seconds, in every partition, that it takes webhooks.
+
+Where no edge pulsed, silence is ours and not Vonage's: the joiner's deadlines move by such gaps. So
+an edge that refuses or drains says nothing, and with Kafka away nothing gets through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from msgspec import Struct
+
+from ingest.errors import Refused
+from ingest.handlers import Dependencies
+from schemas import topics
+from schemas.codec import cloud_event, encode, event_id
+
+EVERY_SECONDS = 10.0
+TYPE_PULSE = "com.sendtrace.pulse.v1"
+
+
+class Pulse(Struct, frozen=True, kw_only=True):
+    """The value of topic ``pulses``."""
+
+    v: int = 1
+    edge: str
+    at_us: int
+
+
+def new_edge_id() -> str:
+    """Of this process: no replica and no successor has it."""
+    return uuid.uuid4().hex
+
+
+def is_taking(given: Dependencies, since_us: int) -> bool:
+    """Whether every webhook since then was taken, or refused for a reason that was not ours."""
+    return not given.closing and not given.draining and not given.refusals.since(since_us)
+
+
+async def pulse(
+    given: Dependencies, partitions: int, edge: str, every_seconds: float = EVERY_SECONDS
+) -> None:
+    """Pulse for ever."""
+    since_us = given.now_us()
+    while True:
+        if is_taking(given, since_us):
+            await beat(given, partitions, edge)
+        since_us = given.now_us()
+        await asyncio.sleep(every_seconds)
+
+
+async def beat(given: Dependencies, partitions: int, edge: str) -> bool:
+    """One record in every partition; whether Kafka acknowledged them all.
+
+    One that Kafka does not take is a refusal as well: it would not have taken a webhook.
+    """
+    results = await asyncio.gather(
+        *(_publish(given, partition, edge) for partition in range(partitions)),
+        return_exceptions=True,
+    )
+    for result in results:
+        if isinstance(result, Refused):
+            given.refusals.note(result.answer, given.now_us())
+        elif result is not None:
+            raise result
+    return not any(results)
+
+
+async def _publish(given: Dependencies, partition: int, edge: str) -> None:
+    at_us = given.now_us()
+    value = encode(Pulse(edge=edge, at_us=at_us))
+    headers = cloud_event(
+        ce_type=TYPE_PULSE,
+        ce_id=event_id("PULSE", str(partition), value),
+        source=f"///{topics.PULSES}",
+        at_us=at_us,
+        content_type="application/json",
+    )
+    await given.publisher.publish(
+        topics.PULSES, str(partition).encode(), value, headers, partition=partition
+    )
