@@ -45,13 +45,13 @@ def _status(message_id: str, status: str, second: int) -> bytes:
     ).encode()
 
 
-def _send(message_id: str) -> bytes:
+def _send(message_id: str, at_us: int) -> bytes:
     return encode(
         Send(
             message_id=message_id,
             send_id=message_id,
             api="messages",
-            arrived_at_us=1_790_000_000_000_000,
+            arrived_at_us=at_us,
             account="abcd1234",
             channel="sms",
             sender="447700900001",
@@ -65,12 +65,13 @@ async def fill(clients: Clients, settings: Settings, messages: int) -> None:
     """A send and two statuses per message, as the edge writes them; not in order of message."""
     producer = clients.producer()
     await producer.start()
+    at_us = time.time_ns() // 1000  # arrivals long ago would all be overdue
     headers = {
         topic: cloud_event(
             ce_type=ce_type,
             ce_id="0123456789abcdef0123456789abcdef",
             source="/webhooks/status",
-            at_us=1_790_000_000_000_000,
+            at_us=at_us,
             content_type="application/json",
         )
         for topic, ce_type in ((STATUSES, TYPE_STATUS), (SENDS, TYPE_SEND))
@@ -81,7 +82,7 @@ async def fill(clients: Clients, settings: Settings, messages: int) -> None:
         ids = [
             f"bbbbbbbb-0000-4000-8000-{n:012d}" for n in range(block, min(messages, block + 2_000))
         ]
-        events = [(SENDS, i, _send(i)) for i in ids]
+        events = [(SENDS, i, _send(i, at_us)) for i in ids]
         events += [(STATUSES, i, _status(i, "submitted", 1)) for i in ids]
         events += [(STATUSES, i, _status(i, "delivered", 4)) for i in ids]
         for topic, message_id, value in events:

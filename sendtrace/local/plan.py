@@ -8,13 +8,14 @@ from pathlib import Path
 
 import msgspec
 
+from sendtrace.local.secrets import ACCOUNTS_FILE, FOLDER, SENDS_TOKEN_FILE
 from sendtrace.runtime.settings import PREFIX, Settings, SettingsError, to_environment
 
 KAFKA_PORT = 19092
 KAFKA_CONTROLLER_PORT = 19093
 POSTGRES_PORT = 15432
 # What `--fresh` removes: what the stack made, never the folder itself, which may be anyone's.
-MADE_BY_US = ("kafka", "postgres", "state", "logs", "ledger.jsonl")
+MADE_BY_US = ("kafka", "postgres", "state", "logs", "ledger.jsonl", FOLDER)
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class StackPlan:
     postgres_port: int | None
     processes: tuple[ChildPlan, ...]
     simulator: ChildPlan | None
+    makes_secrets: bool  # False: the environment names an accounts file
     ports: Mapping[str, int] = field(default_factory=dict)  # that must be free, by name
 
     @property
@@ -56,8 +58,15 @@ class StackPlan:
 
 
 def make_plan(settings: Settings, environment: Mapping[str, str], options: Options) -> StackPlan:
-    """Kafka and PostgreSQL are started here unless the environment names others."""
+    """Kafka and PostgreSQL are started here, and secrets made, unless the environment names
+    others."""
     base = settings.port_base
+    # A child has another working directory.
+    data_dir = Path(settings.data_dir).absolute()
+    settings = msgspec.structs.replace(settings, data_dir=str(data_dir))
+    own_secrets = f"{PREFIX}ACCOUNTS_FILE" not in environment
+    if own_secrets:
+        settings = _with_secrets(settings, environment, data_dir / FOLDER)
     own_kafka = f"{PREFIX}KAFKA_BOOTSTRAP" not in environment
     own_postgres = f"{PREFIX}POSTGRES_DSN" not in environment
     if own_kafka:
@@ -73,30 +82,44 @@ def make_plan(settings: Settings, environment: Mapping[str, str], options: Optio
         # There is no load balancer here that would have to notice first.
         settings = msgspec.structs.replace(settings, edge_drain_seconds=0.0)
     processes = _processes(settings)
-    ports = {"edge": settings.port("edge"), "edge's internal port": settings.port("edge_internal")}
-    ports |= {name: settings.port(name) for name in ("joiner", "loader", "exporter")}
-    if 0 in ports.values():
-        raise SettingsError("`sendtrace up` needs fixed ports: set no SENDTRACE_*_PORT to 0")
-    if own_kafka:
-        ports |= {"Kafka": KAFKA_PORT + base, "Kafka's controller": KAFKA_CONTROLLER_PORT + base}
-    if own_postgres:
-        ports["PostgreSQL"] = POSTGRES_PORT + base
+    ports = _ports(settings, own_kafka, own_postgres)
     return StackPlan(
         settings=settings,
-        data_dir=Path(settings.data_dir),
+        data_dir=data_dir,
         kafka_port=KAFKA_PORT + base if own_kafka else None,
         kafka_controller_port=KAFKA_CONTROLLER_PORT + base if own_kafka else None,
         postgres_port=POSTGRES_PORT + base if own_postgres else None,
         processes=processes,
         simulator=_simulator(options),
+        makes_secrets=own_secrets,
         ports=ports,
     )
+
+
+def _with_secrets(settings: Settings, environment: Mapping[str, str], folder: Path) -> Settings:
+    settings = msgspec.structs.replace(settings, accounts_file=str(folder / ACCOUNTS_FILE))
+    if f"{PREFIX}SENDS_TOKEN_FILE" in environment:
+        return settings
+    return msgspec.structs.replace(settings, sends_token_file=str(folder / SENDS_TOKEN_FILE))
 
 
 def child_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """What a child is given: the rest of our environment, and exactly these settings."""
     rest = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
     return rest | to_environment(settings)
+
+
+def _ports(settings: Settings, own_kafka: bool, own_postgres: bool) -> dict[str, int]:
+    ports = {"edge": settings.port("edge"), "edge's internal port": settings.port("edge_internal")}
+    ports |= {name: settings.port(name) for name in ("joiner", "loader", "exporter")}
+    if 0 in ports.values():
+        raise SettingsError("`sendtrace up` needs fixed ports: set no SENDTRACE_*_PORT to 0")
+    base = settings.port_base
+    if own_kafka:
+        ports |= {"Kafka": KAFKA_PORT + base, "Kafka's controller": KAFKA_CONTROLLER_PORT + base}
+    if own_postgres:
+        ports["PostgreSQL"] = POSTGRES_PORT + base
+    return ports
 
 
 def _processes(settings: Settings) -> tuple[ChildPlan, ...]:

@@ -1,6 +1,7 @@
 """`sendtrace up`: the whole system on one machine, from nothing to figures, and back to nothing.
 
-1. Take the data folder's lock; refuse at once what would fail later (ports, permissions, room).
+1. Take the data folder's lock; refuse at once what would fail later (ports, permissions, room);
+   make the secrets that are missing.
 2. Kafka with its topics, and PostgreSQL with its migrations, side by side.
 3. edge, joiner, loader and exporter; wait until each is ready.
 4. The simulator, and the live table, until Ctrl-C or SIGTERM.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import aiohttp
 
-from sendtrace.local import ports, record
+from sendtrace.local import ports, record, secrets
 from sendtrace.local.config import masked_url
 from sendtrace.local.datadir import DataDirLock, explained
 from sendtrace.local.plan import MADE_BY_US, ChildPlan, StackPlan, child_environment
@@ -40,6 +41,8 @@ async def up(
         _refuse_early(plan)
         if is_fresh:
             _start_over(plan.data_dir)
+        if plan.makes_secrets:
+            secrets.make(plan.data_dir)
         work = asyncio.create_task(_run(plan, environment, screen))
         stop = asyncio.create_task(stopping.wait())
         try:
@@ -123,16 +126,19 @@ async def _all_ready(session: aiohttp.ClientSession, processes: tuple[ChildPlan,
 
 
 def _banner(plan: StackPlan, seconds: float) -> str:
-    """Where everything is."""
+    """Where everything is. Shows one secret on purpose: the path that a developer needs here."""
     settings = plan.settings
     host = "http://127.0.0.1"
+    token = f"{secrets.local_token(plan.data_dir)}/" if plan.makes_secrets else ""
     return f"""
 sendtrace is up after {seconds:.1f} s
-  webhooks     {host}:{settings.port("edge")}/webhooks/
+  webhooks     {host}:{settings.port("edge")}/webhooks/{token}
   sends        {host}:{settings.port("edge_internal")}/sends
   metrics      {host}:{settings.port("exporter")}/metrics
   Kafka        {settings.kafka_bootstrap}
   PostgreSQL   {masked_url(settings.postgres_dsn)}
+  accounts     {settings.accounts_file}
+  sends token  {settings.sends_token_file or "none: from this host only"}
   logs         {plan.data_dir / "logs"}
 Ctrl-C stops it; the data stays.
 """

@@ -1,6 +1,7 @@
 """Runs the simulator: a steady rate of sends, each with its webhooks at their times.
 
-In order, for every message: the ledger's line, then the send record, then the webhooks. How much
+In order, for every message: the ledger's line, then the send record, if there is a send, then the
+webhooks. How much
 may be under way at once is bounded, so an edge that is away slows the simulator down instead of
 filling its memory.
 """
@@ -79,6 +80,7 @@ async def _play(wire: Wire, ledger: Ledger, plan: Plan, room: asyncio.Semaphore)
     try:
         answered = time.monotonic()
         ledger.plan(plan.expected, time.time_ns() // 1000)
+        ledger.plan_inbound(plan.inbound)
         # Together, not in turn: Vonage retries each on its own, and one may overtake another.
         results = await asyncio.gather(
             _record(wire, plan),
@@ -86,11 +88,14 @@ async def _play(wire: Wire, ledger: Ledger, plan: Plan, room: asyncio.Semaphore)
         )
         if all(results):
             ledger.complete(plan.expected)
+            ledger.complete_inbound(plan.inbound)
     finally:
         room.release()
 
 
 async def _record(wire: Wire, plan: Plan) -> bool:
+    if plan.send is None:
+        return True
     await asyncio.sleep(plan.record_after_seconds)
     return await wire.record_send(plan.send)
 

@@ -1,70 +1,46 @@
-"""What Vonage would do with the next message: the answer, the webhooks, and how it must end.
+"""What Vonage would do next: the answer to a send, the webhooks, and how each message must end.
 
 Pure and seeded: the same random source and clock give the same plans. The payloads are written by
-this package's own templates (``payloads.py``) and the expected outcome is worked out here, not by
-the parsers and rules under test, or both would share their mistakes.
-
-It refuses real numbers: recipients come from ranges that regulators keep for fiction.
+this package's own templates and the expected outcome is worked out here, not by the parsers and
+rules under test, or both would share their mistakes.
 """
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
-from sendtrace.simulator import payloads
-from sendtrace.simulator.payloads import Leg, Part, Shape, Webhook
+from sendtrace.simulator import endings, messages_payloads, sms_payloads
+from sendtrace.simulator.endings import Story, draw_channel, message_story, sms_story
+from sendtrace.simulator.messages_payloads import Version
+from sendtrace.simulator.parties import alert_leg, leg, message_uuid, sms_id
+from sendtrace.simulator.sms_payloads import AnswerFormat, Item
+from sendtrace.simulator.webhook import SHAPES, Api, Webhook
 
-ACCOUNTS = ("a1b2c3d4", "e5f60718")
-SENDERS = ("Sendtrace", "447700900001", "12025550142")
-# (first digits, digits that vary, network code): Ofcom's and NANPA's ranges for drama.
-RANGES = (("447700900", 3, "23410"), ("447700900", 3, "23415"), ("1202555010", 1, "310260"))
-PRICES = ("0.03330000", "0.04150000", "0.00640000")
-
-Api = Literal["messages", "sms"]
-Ending = Literal[
-    "delivered", "read", "rejected", "failed", "undeliverable", "expired", "unknown", "silent",
-    "intermediate",
-]  # fmt: skip
-
-# How messages end, in parts of a thousand: mostly well, as in life.
-SMS_ENDINGS: tuple[tuple[Ending, int], ...] = (
-    ("delivered", 900), ("failed", 35), ("rejected", 15), ("expired", 15), ("unknown", 5),
-    ("intermediate", 20), ("silent", 10),
-)  # fmt: skip
-MESSAGES_ENDINGS: tuple[tuple[Ending, int], ...] = (
-    ("delivered", 900), ("rejected", 45), ("undeliverable", 15), ("intermediate", 30),
-    ("silent", 10),
-)  # fmt: skip
-CHAT_ENDINGS: tuple[tuple[Ending, int], ...] = (
-    ("delivered", 350), ("read", 580), ("rejected", 40), ("intermediate", 30),
-)  # fmt: skip
-# Nothing final is known: no receipt at all, or only an intermediate one.
-OUTCOME_OF = {"silent": "pending", "intermediate": "pending"}
-FAILURE_CODES = {
-    "failed": ("1", "6", "9"),
-    "rejected": ("5", "15"),
-    "expired": ("2",),
-    "unknown": ("1",),
-}
-SHAPES: tuple[Shape, ...] = ("json", "form", "get")
-
-REPEAT_SHARE = 0.03
-SECOND_PART_SHARE = 0.05
 # A webhook can beat the send's own record (FACTS section 7).
 LATE_RECORD_SHARE = 0.05
+XML_SHARE = 0.2
+REFUSED_PART_SHARE = 0.1  # of the parts after the first
+
+REFUSED = Story((), "refused")
+SILENT = Story((), "pending")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How the traffic looks. Latencies are divided by ``compression``; money and text are not."""
+    """How the traffic looks. Latencies are divided by ``compression``; money and text are not.
+
+    The shares of the SMS API, the Alerts API and inbound messages are of all; what is left is the
+    Messages API's.
+    """
 
     compression: float = 10.0
-    sms_share: float = 0.5
-    chat_share: float = 0.3  # of the Messages API's
-    repeat_share: float = REPEAT_SHARE
+    sms_share: float = 0.4
+    alerts_share: float = 0.08
+    inbound_share: float = 0.05
+    old_share: float = 0.2  # v0.1, of the Messages API's
+    refused_share: float = 0.02
+    repeat_share: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -78,151 +54,184 @@ class Expected:
 
 @dataclass(frozen=True)
 class Plan:
-    """One send. ``webhooks`` are sorted by ``after_seconds``, which counts from the answer."""
+    """One send, or without one an inbound message, which has no outcome. ``webhooks`` are sorted
+    by ``after_seconds``, which counts from the answer."""
 
-    send: dict[str, object]
+    send: dict[str, object] | None
     record_after_seconds: float
     webhooks: tuple[Webhook, ...]
     expected: tuple[Expected, ...]
+    inbound: tuple[str, ...] = ()  # ids of what comes in
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """What every step needs: where chance comes from, when it is, and how traffic looks."""
+
+    random: Random
+    at_us: int
+    profile: Profile
+
+    def happens(self, share: float) -> bool:
+        return self.random.random() < share
+
+    def after_seconds(self, median_seconds: float) -> float:
+        return _latency_seconds(self.random, median_seconds) / self.profile.compression
+
+    def times_us(self) -> tuple[int, int]:
+        """Of the request and of its answer, which is now."""
+        return self.at_us - int(_latency_seconds(self.random, 0.12) * 1_000_000), self.at_us
+
+    def answer_format(self) -> AnswerFormat:
+        return "xml" if self.happens(XML_SHARE) else "json"
+
+    def version(self) -> Version:
+        return "v0.1" if self.happens(self.profile.old_share) else "v1"
 
 
 def next_plan(random: Random, at_us: int, profile: Profile) -> Plan:
-    """The next send at ``at_us`` (microseconds since 1970), complete with its future."""
-    if random.random() < profile.sms_share:
-        return _sms(random, at_us, profile)
-    return _messages(random, at_us, profile)
+    """The next thing at ``at_us`` (microseconds since 1970), complete with its future."""
+    now = _Moment(random, at_us, profile)
+    drawn = random.random()
+    if drawn < profile.inbound_share:
+        return _inbound(now)
+    drawn -= profile.inbound_share
+    if drawn < profile.sms_share:
+        return _sms(now)
+    return _alert(now) if drawn < profile.sms_share + profile.alerts_share else _message(now)
 
 
-def _sms(random: Random, at_us: int, profile: Profile) -> Plan:
-    account, leg = _leg(random, at_us, "sms")
-    shape = random.choice(SHAPES)
-    ids = [_message_id(random) for _ in range(2 if random.random() < SECOND_PART_SHARE else 1)]
-    endings = [_ending(random, SMS_ENDINGS) for _ in ids]
+def _sms(now: _Moment) -> Plan:
+    """As many messages as the text has parts, each with an ending of its own."""
+    party = leg(now.random, now.at_us, "sms")
+    shape = now.random.choice(SHAPES)
+    send_id = message_uuid(now.random)
+    items, stories = _parts(now, party.segments)
+    expected: list[Expected] = []
     webhooks: list[Webhook] = []
-    for message_id, ending in zip(ids, endings, strict=True):
-        part = Part(message_id, account, leg)
-        statuses = _sms_statuses(random, ending)
-        for status, code, after in _timed(random, statuses, at_us, profile):
-            webhooks.append(payloads.receipt(part, status, code, at_us, after, shape))
-    return _plan(
-        random,
-        payloads.sms_send(account, leg, ids, at_us, _answer_us(random)),
-        webhooks,
-        [_expected(i, "sms", e) for i, e in zip(ids, endings, strict=True)],
-        profile,
+    for part, (item, story) in enumerate(zip(items, stories, strict=True), start=1):
+        message_id = item.message_id or f"{send_id}.{part}"
+        expected.append(Expected(message_id, "sms", story.outcome))
+        for status, after in _timed(now, story):
+            webhooks.append(
+                sms_payloads.receipt(party, message_id, status, now.at_us, after, shape)
+            )
+    # With an id of the caller's, the messages without one of Vonage's can be foretold.
+    needed = send_id if any(item.message_id is None for item in items) else None
+    is_tracked = not any(story.outcome == "untracked" for story in stories)
+    send = sms_payloads.send(party, items, now.times_us(), needed, now.answer_format(), is_tracked)
+    return _plan(now, send, webhooks, expected)
+
+
+def _parts(now: _Moment, count: int) -> tuple[list[Item], list[Story]]:
+    """What is answered and told of each. All are refused, or some after the first; a refused one
+    has no id. Receipts are asked for once, for all of them."""
+    all_refused = now.happens(now.profile.refused_share)
+    first = sms_story(now.random)
+    items, stories = [], []
+    for index in range(count):
+        if all_refused or (index > 0 and now.happens(REFUSED_PART_SHARE)):
+            items.append(Item(None, *now.random.choice(sms_payloads.REFUSALS)))
+            stories.append(REFUSED)
+        else:
+            items.append(Item(sms_id(now.random)))
+            stories.append(_alike(sms_story(now.random), first) if index else first)
+    return items, stories
+
+
+def _alike(story: Story, first: Story) -> Story:
+    if first.outcome == "untracked":
+        return first
+    return SILENT if story.outcome == "untracked" else story
+
+
+def _alert(now: _Moment) -> Plan:
+    party = alert_leg(now.random, now.at_us)
+    answer_format = now.answer_format()
+    if now.happens(now.profile.refused_share):
+        send_id = message_uuid(now.random)
+        item = Item(None, *now.random.choice(sms_payloads.ALERT_REFUSALS))
+        send = sms_payloads.alert_send(party, item, now.times_us(), send_id, answer_format, True)
+        return _plan(now, send, [], [Expected(f"{send_id}.1", "alerts", "refused")])
+    message_id = f"{now.random.getrandbits(64):016X}"
+    story = sms_story(now.random, endings.ALERTS)
+    send = sms_payloads.alert_send(
+        party,
+        Item(message_id),
+        now.times_us(),
+        None,
+        answer_format,
+        story.outcome != "untracked",
     )
-
-
-def _messages(random: Random, at_us: int, profile: Profile) -> Plan:
-    is_chat = random.random() < profile.chat_share
-    account, leg = _leg(random, at_us, "whatsapp" if is_chat else "sms")
-    message_id = _message_id(random)
-    ending = _ending(random, CHAT_ENDINGS if is_chat else MESSAGES_ENDINGS)
-    part = Part(message_id, account, leg)
-    statuses = _message_statuses(random, ending)
     webhooks = [
-        payloads.status(part, status, code, at_us, after)
-        for status, code, after in _timed(random, statuses, at_us, profile)
+        sms_payloads.receipt(party, message_id, status, now.at_us, after, "get", "alerts")
+        for status, after in _timed(now, story)
     ]
-    return _plan(
-        random,
-        payloads.messages_send(account, leg, message_id, at_us, _answer_us(random)),
-        webhooks,
-        [_expected(message_id, "messages", ending)],
-        profile,
-    )
+    return _plan(now, send, webhooks, [Expected(message_id, "alerts", story.outcome)])
 
 
-def _expected(message_id: str, api: Api, ending: Ending) -> Expected:
-    return Expected(message_id, api, OUTCOME_OF.get(ending, ending))
+def _message(now: _Moment) -> Plan:
+    version = now.version()
+    channels = endings.CHANNELS if version == "v1" else endings.OLD_CHANNELS
+    party = leg(now.random, now.at_us, draw_channel(now.random, channels))
+    if now.happens(now.profile.refused_share):
+        send_id = message_uuid(now.random)
+        refusal = now.random.randrange(len(messages_payloads.REFUSALS))
+        send = messages_payloads.refused_send(party, refusal, version, now.times_us(), send_id)
+        return _plan(now, send, [], [Expected(f"{send_id}.1", "messages", "refused")])
+    message_id = message_uuid(now.random)
+    story = message_story(now.random, party.channel)
+    webhooks = [
+        messages_payloads.status(party, message_id, status, version, now.at_us, after)
+        for status, after in _timed(now, story)
+    ]
+    send = messages_payloads.send(party, message_id, version, now.times_us())
+    return _plan(now, send, webhooks, [Expected(message_id, "messages", story.outcome)])
+
+
+def _inbound(now: _Moment) -> Plan:
+    """Somebody wrote: by the SMS API, long texts in parts, or by the Messages API."""
+    if now.happens(now.profile.sms_share):
+        party = leg(now.random, now.at_us, "sms")
+        ids = [sms_id(now.random) for _ in range(party.segments)]
+        webhooks = sms_payloads.inbound(
+            party, ids, now.random.randrange(256), now.at_us, 0.0, now.random.choice(SHAPES)
+        )
+    else:
+        version = now.version()
+        channels = endings.CHANNELS if version == "v1" else endings.OLD_CHANNELS
+        party = leg(now.random, now.at_us, draw_channel(now.random, channels))
+        ids = [message_uuid(now.random)]
+        webhooks = [messages_payloads.inbound(party, ids[0], version, now.at_us, 0.0)]
+    return Plan(None, 0.0, _with_repeats(now, webhooks), (), tuple(ids))
 
 
 def _plan(
-    random: Random,
-    send: dict[str, object],
-    webhooks: list[Webhook],
-    expected: list[Expected],
-    profile: Profile,
+    now: _Moment, send: dict[str, object], webhooks: list[Webhook], expected: list[Expected]
 ) -> Plan:
+    delay = now.after_seconds(3.0) if now.happens(LATE_RECORD_SHARE) else 0.0
+    return Plan(send, delay, _with_repeats(now, webhooks), tuple(expected))
+
+
+def _with_repeats(now: _Moment, webhooks: list[Webhook]) -> tuple[Webhook, ...]:
     repeats = [
-        webhook.repeated(_latency_seconds(random, 5.0) / profile.compression)
+        webhook.repeated(now.after_seconds(5.0))
         for webhook in webhooks
-        if random.random() < profile.repeat_share
+        if now.happens(now.profile.repeat_share)
     ]
-    is_late = random.random() < LATE_RECORD_SHARE
-    delay = _latency_seconds(random, 3.0) / profile.compression if is_late else 0.0
-    in_order = sorted(webhooks + repeats, key=lambda webhook: webhook.after_seconds)
-    return Plan(send, delay, tuple(in_order), tuple(expected))
+    return tuple(sorted(webhooks + repeats, key=lambda webhook: webhook.after_seconds))
 
 
-def _sms_statuses(random: Random, ending: Ending) -> list[tuple[str, str]]:
-    if ending == "silent":
-        return []
-    if ending == "intermediate":
-        return [(random.choice(("accepted", "buffered")), "0")]
-    code = random.choice(FAILURE_CODES[ending]) if ending in FAILURE_CODES else "0"
-    first = [("accepted", "0")] if random.random() < 0.5 else []
-    return [*first, (ending, code)]
-
-
-def _message_statuses(random: Random, ending: Ending) -> list[tuple[str, str]]:
-    match ending:
-        case "silent":
-            return []
-        case "intermediate":
-            return [("submitted", "")]
-        case "read":
-            # WhatsApp leaves `delivered` out when both happen at once (FACTS section 3).
-            middle = [("delivered", "")] if random.random() < 0.8 else []
-            return [("submitted", ""), *middle, ("read", "")]
-        case "rejected":
-            return [("submitted", ""), ("rejected", random.choice(("1240", "1280", "1330")))]
-        case "undeliverable":
-            return [("undeliverable", "1260")]
-        case _:
-            return [("submitted", ""), (ending, "")]
-
-
-def _timed(
-    random: Random, statuses: list[tuple[str, str]], at_us: int, profile: Profile
-) -> list[tuple[str, str, float]]:
+def _timed(now: _Moment, story: Story) -> list[tuple[tuple[str, str], float]]:
     """Each status with its seconds after the answer: later ones later, as Vonage's clock has it."""
     after = 0.0
     timed = []
-    for index, (status, code) in enumerate(statuses):
-        after += _latency_seconds(random, 0.5 if index == 0 else 6.0) / profile.compression
-        timed.append((status, code, after))
+    for index, status in enumerate(story.statuses):
+        after += now.after_seconds(0.5 if index == 0 else 6.0)
+        timed.append((status, after))
     return timed
 
 
 def _latency_seconds(random: Random, median_seconds: float) -> float:
     """Log-normal, as delivery latencies are; one in a thousand is some twenty times the median."""
     return min(median_seconds * random.lognormvariate(0.0, 1.0), 100 * median_seconds)
-
-
-def _answer_us(random: Random) -> int:
-    return int(_latency_seconds(random, 0.12) * 1_000_000)
-
-
-def _leg(random: Random, at_us: int, channel: str) -> tuple[str, Leg]:
-    prefix, digits, network = random.choice(RANGES)
-    number = f"{prefix}{random.randrange(10**digits):0{digits}d}"
-    campaign = f"campaign-{at_us // 3_600_000_000 % 24}"
-    return random.choice(ACCOUNTS), Leg(
-        sender=random.choice(SENDERS),
-        recipient=number,
-        channel=channel,
-        network=network,
-        price=random.choice(PRICES),
-        client_ref=campaign,
-        text=f"Your code is {random.randrange(1_000_000):06d}",
-    )
-
-
-def _ending(random: Random, endings: tuple[tuple[Ending, int], ...]) -> Ending:
-    names = [name for name, _ in endings]
-    return random.choices(names, [weight for _, weight in endings])[0]
-
-
-def _message_id(random: Random) -> str:
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))

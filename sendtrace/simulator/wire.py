@@ -1,7 +1,7 @@
 """Vonage over HTTP: posts sends to the internal port and webhooks to the public one, with retries.
 
-Retries as Vonage does, in a fraction of the time: whatever is not 200 comes again, unchanged, after
-a pause that doubles, until the attempts are used up. It refuses to talk to any other machine.
+Retries as Vonage does, in a fraction of the time: whatever is not 200 comes again, signed anew,
+after a pause that doubles, until the attempts are used up. It refuses to talk to any other machine.
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import AsyncIterator
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
 from sendtrace.runtime.settings import Settings, SettingsError
 from sendtrace.runtime.topics import DependencyAway
-from sendtrace.simulator.payloads import Webhook
+from sendtrace.simulator.credentials import Account, prove, read_accounts
+from sendtrace.simulator.parties import ACCOUNTS
+from sendtrace.simulator.webhook import Request, Webhook
 
 # What Vonage was seen to send (FACTS section 1).
 USER_AGENT = "Vonage/MessagingHUB/v1.0"
@@ -59,20 +64,28 @@ class Tally:
 
 
 class Wire:
-    """The two ports of one edge."""
+    """The two ports of one edge. ``accounts`` are empty where nothing has to be proven."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, public: str, internal: str, retry: RetryPlan
+        self,
+        session: aiohttp.ClientSession,
+        public: str,
+        internal: str,
+        retry: RetryPlan,
+        accounts: Mapping[str, Account] | None = None,
+        bearer: str | None = None,
     ) -> None:
         self._session = session
         self._public = public
         self._internal = internal
         self._retry = retry
+        self._accounts = accounts or {}
+        self._bearer = bearer
         self.tally = Tally()
 
     async def require(self) -> None:
         """Raises DependencyAway when no edge is there: retrying is for one that goes away."""
-        if not await self._attempt("GET", f"{self._internal}/livez", b"", None):
+        if not await self._attempt(self._internal, Request("GET", "/livez")):
             raise DependencyAway(
                 f"No edge answers at {self._internal}: start one (`sendtrace up`), or set "
                 "SENDTRACE_PORT_BASE"
@@ -80,40 +93,52 @@ class Wire:
 
     async def record_send(self, send: dict[str, object]) -> bool:
         """POST /sends. True once it was answered with 200."""
-        body = json.dumps(send, separators=(",", ":")).encode()
-        url = f"{self._internal}/sends"
-        accepted = await self._deliver("POST", url, body, "application/json")
+        record = Request(
+            "POST",
+            "/sends",
+            body=json.dumps(send, separators=(",", ":")).encode(),
+            content_type="application/json",
+            authorization=self._bearer,
+        )
+        accepted = await self._deliver(self._internal, lambda: record)
         self.tally.sends += accepted
         return accepted
 
     async def call_webhook(self, webhook: Webhook) -> bool:
         """One webhook. True once it was answered with 200."""
-        url = self._public + webhook.path
-        if webhook.query:
-            url += "?" + webhook.query
-        accepted = await self._deliver(webhook.method, url, webhook.body, webhook.content_type)
+        account = self._accounts.get(webhook.account)
+
+        def attempt() -> Request:
+            return prove(webhook, account, int(time.time()), str(uuid.uuid4()))
+
+        accepted = await self._deliver(self._public, attempt)
         self.tally.webhooks += accepted
         self.tally.repeats += accepted and webhook.is_repeat
         return accepted
 
-    async def _deliver(self, method: str, url: str, body: bytes, content_type: str | None) -> bool:
+    async def _deliver(self, base: str, attempt: Callable[[], Request]) -> bool:
         for failures in range(self._retry.attempts):
             if failures:
                 self.tally.retries += 1
                 await asyncio.sleep(self._retry.pause_seconds(failures))
-            if await self._attempt(method, url, body, content_type):
+            if await self._attempt(base, attempt()):
                 return True
         self.tally.given_up += 1
         return False
 
-    async def _attempt(self, method: str, url: str, body: bytes, content_type: str | None) -> bool:
-        headers = {"Content-Type": content_type} if content_type else {}
+    async def _attempt(self, base: str, request: Request) -> bool:
+        headers = {}
+        if request.content_type:
+            headers["Content-Type"] = request.content_type
+        if request.authorization:
+            headers["Authorization"] = request.authorization
+        url = base + request.path + (f"?{request.query}" if request.query else "")
         try:
             async with self._session.request(
                 # GET webhooks carry their query encoded as Vonage encoded it: not once more.
-                method,
+                request.method,
                 URL(url, encoded=True),
-                data=body or None,
+                data=request.body or None,
                 headers=headers,
             ) as response:
                 await response.read()
@@ -125,9 +150,13 @@ class Wire:
 
 @asynccontextmanager
 async def open_wire(settings: Settings, retry: RetryPlan | None = None) -> AsyncIterator[Wire]:
-    """A wire to the edge of these settings. Raises SettingsError unless it is on loopback."""
+    """A wire to the edge of these settings. Raises SettingsError unless it is on loopback, and the
+    accounts that the traffic is of are known."""
     retry = retry or RetryPlan()
     host = loopback_host(settings.bind_address)
+    accounts_file = settings.accounts_file or _made_by_up(settings, "accounts.toml")
+    accounts = read_accounts(Path(accounts_file), ACCOUNTS) if accounts_file else {}
+    bearer = _bearer(settings.sends_token_file or _made_by_up(settings, "sends.token"))
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS),
         timeout=aiohttp.ClientTimeout(total=retry.answer_timeout_seconds),
@@ -140,7 +169,27 @@ async def open_wire(settings: Settings, retry: RetryPlan | None = None) -> Async
             f"http://{host}:{settings.port('edge')}",
             f"http://{host}:{settings.port('edge_internal')}",
             retry,
+            accounts,
+            bearer,
         )
+
+
+def _made_by_up(settings: Settings, name: str) -> str:
+    """`sendtrace simulate` beside `sendtrace up`: what ``sendtrace/local/secrets.py`` made."""
+    path = Path(settings.data_dir) / "secrets" / name
+    return str(path) if path.is_file() else ""
+
+
+def _bearer(token_file: str) -> str | None:
+    """What ``POST /sends`` asks for, if it asks for anything."""
+    if not token_file:
+        return None
+    try:
+        return f"Bearer {Path(token_file).read_text().strip()}"
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"SENDTRACE_SENDS_TOKEN_FILE: {token_file} cannot be read ({type(error).__name__})"
+        ) from None
 
 
 def loopback_host(bind_address: str) -> str:
