@@ -139,6 +139,13 @@ async def main() -> None:
             joined = await join_rounds(kafka, console)
         finally:
             await kafka.stop()
+    decoded = run("bench.decode", settings=Settings())
+    table = Table(title="decode: microseconds a call")
+    for column in ("what", "us"):
+        table.add_column(column, justify="right")
+    for what, cost_us in decoded.items():
+        table.add_row(what, str(cost_us))
+    console.print(table)
     show(console, "edge: per webhook answered 200", edged, "cpu_us_per_request")
     show(console, "join: per input event", joined, "cpu_us_per_event")
 
