@@ -183,7 +183,7 @@ async def _keep(
     headers = cloud_event(
         ce_type=TYPE_QUARANTINE if reason or isinstance(found, Quarantine) else found.ce_type,
         ce_id=event_id(method, path, found.value),
-        source=f"//{account}{path}",
+        source=f"//{account}{path}" if account else path,
         at_us=at_us,
         content_type=found.content_type,
         verified=judged.verified,

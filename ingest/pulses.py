@@ -73,7 +73,7 @@ async def _publish(given: Dependencies, partition: int, edge: str) -> None:
     headers = cloud_event(
         ce_type=TYPE_PULSE,
         ce_id=event_id("PULSE", str(partition), value),
-        source=f"///{topics.PULSES}",
+        source=f"/{topics.PULSES}",
         at_us=at_us,
         content_type="application/json",
     )

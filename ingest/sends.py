@@ -94,7 +94,7 @@ async def _publish(send: Send, given: Dependencies) -> None:
     headers = cloud_event(
         ce_type=TYPE_SEND,
         ce_id=event_id("POST", PATH, f"{send.send_id}\0{send.message_id}".encode()),
-        source=f"//{PATH}",
+        source=PATH,
         at_us=send.arrived_at_us,
         content_type="application/json",
     )

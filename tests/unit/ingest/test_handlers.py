@@ -44,7 +44,7 @@ async def test_a_status_is_stored_unchanged_under_its_id(edge: Edge, path: str) 
     [entry] = edge.log.records("sendtrace.statuses", partition_of(KEY, 3))
     assert (entry.key, entry.value) == (KEY, STATUS)
     assert header(entry.headers, "ce_type") == "com.vonage.messages.status.v1"
-    assert header(entry.headers, "ce_source") == f"//{path}"
+    assert header(entry.headers, "ce_source") == path
     assert header(entry.headers, "ce_verified") == "none"
     assert header(entry.headers, "content-type") == "application/json; charset=utf-8"
     assert edge.count("accepted") == 1
