@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WHEEL := build/wheel
+# What only `make test-all` needs; build/ is out of git, and `make clean` removes it.
+ALL := build/all
+ALL_INSTALLED := $(ALL)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down lint unit test wheel-test test-all bench clean
+.PHONY: help up down lint unit test wheel-test full-test test-all bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +43,13 @@ wheel-test: $(INSTALLED)
 		'import schemas; assert "$(WHEEL)" in schemas.__file__, schemas.__file__'
 	PYTHONPATH=$(CURDIR)/$(WHEEL)/installed $(BIN)/pytest tests/unit
 
-test-all: test wheel-test ## Everything: `make test`, and the tests against the wheel
+# Properties and fuzzing with the full number of examples, and tests/all. Some 15 minutes.
+full-test: $(ALL_INSTALLED)
+	HYPOTHESIS_PROFILE=full SENDTRACE_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
+		tests/unit/processors/join tests/unit/processors/rollup \
+		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all
+
+test-all: test wheel-test full-test ## Everything: `make test`, the wheel, and all examples
 
 bench: $(INSTALLED) ## Measure what docs and BENCH promise
 	$(BIN)/python bench/run.py
@@ -51,11 +60,20 @@ clean: ## Remove what was built here (not the data of `make up`)
 
 # The stamp is written last: an installation that was interrupted starts over.
 $(INSTALLED): requirements/dev.txt pyproject.toml
+	$(call install,$(VENV),requirements/dev.txt)
+	@touch $@
+
+$(ALL_INSTALLED): requirements/all.txt pyproject.toml
+	$(call install,$(ALL),requirements/all.txt)
+	@touch $@
+
+# An environment ($1) with exactly those requirements ($2), and this project as it stands here.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 		"Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	$(PYTHON) -m venv $1
+	$1/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r $2
+	$1/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--no-build-isolation -e .
-	@touch $@
+endef

@@ -166,10 +166,10 @@ async def internal_server(
         handler = routes.get((request.method, path))
         if handler is not None:
             return await handler(request)
-        is_known = any(path == known for _, known in routes)
-        answer = METHOD if is_known else NOT_FOUND
+        methods = tuple(method for method, known in routes if known == path)
+        answer = METHOD if methods else NOT_FOUND
         given.metrics.answered("internal", answer)
-        return respond(answer, given)
+        return respond(answer, given, methods=methods)
 
     def note(answer: Answer) -> None:
         given.metrics.answered("internal", answer)

@@ -32,7 +32,8 @@ SWEEP_SECONDS = 1.0
 _LINGER_SECONDS = 1.0
 
 _CROWDED_RESPONSE = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 8\r\n\r\ncrowded\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: 8\r\n\r\ncrowded\n"
 )
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -115,7 +116,7 @@ class Connection(web.RequestHandler):
         """A row of the table instead of aiohttp's answer, and nothing of the request in a log."""
         answer = MALFORMED if status == 400 else FAULT
         self._server.note(answer)
-        response = web.Response(status=answer.http_status, body=answer.name.encode() + b"\n")
+        response = web.Response(status=answer.http_status, text=f"{answer.name}\n")
         response.force_close()
         return response
 

@@ -211,13 +211,21 @@ def without_token(path: str, accounts: Accounts | None) -> tuple[Account | None,
     return holder, f"{shown}/{rest}" if rest else shown
 
 
-def respond(answer: Answer, given: Dependencies, body: bytes | None = None) -> web.Response:
-    """The HTTP response of a row. An empty 200 is all that Vonage looks at."""
+def respond(
+    answer: Answer,
+    given: Dependencies,
+    body: bytes | None = None,
+    methods: tuple[str, ...] = ("GET", "POST"),
+) -> web.Response:
+    """The HTTP response of a row. An empty 200 is all that Vonage looks at. ``methods`` are those
+    that the path has, for a 405."""
     if body is None:
         body = b"" if answer.http_status == 200 else answer.name.encode() + b"\n"
     response = web.Response(status=answer.http_status, body=body)
+    if body:
+        response.content_type = "text/plain"
     if answer is METHOD:
-        response.headers["Allow"] = "GET, POST"
+        response.headers["Allow"] = ", ".join(methods)
     if answer is SENDS_UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     if given.closing or answer in _LAST:

@@ -123,7 +123,8 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     if route.method == "post":
         content = _SENDS_CONTENT if route.path == "/sends" else _ANY_CONTENT
-        operation["requestBody"] = {"content": content}
+        is_send = route.path == "/sends"
+        operation["requestBody"] = {"content": content, "required": is_send}
     if route.path == "/sends":
         operation["security"] = [{"sends": []}, {}]
     elif route.port == "public":
