@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from processors.store import DeadlineEntry, Entry, Meta, Store
 from schemas.topics import TOTALS
 from sendtrace.runtime.kafka import Clients, Consumer, Partition, stop_quietly
-from sendtrace.runtime.loop import PositionLost, StartOver
+from sendtrace.runtime.task import PositionLost, StartOver
 
 READ_TIMEOUT_SECONDS = 30.0
 

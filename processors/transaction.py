@@ -40,7 +40,7 @@ from schemas.totals import (
     totals_key,
 )
 from sendtrace.runtime.kafka import Batch, Clients, Partition, Producer, Record, stop_quietly
-from sendtrace.runtime.loop import Fenced, StartOver
+from sendtrace.runtime.task import Fenced, StartOver
 
 # With the broker away aiokafka's awaits never end (AIOKAFKA 10): every one of ours does.
 INIT_TIMEOUT_SECONDS = 30.0

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from schemas.codec import TYPE_QUARANTINE, Headers, decode_lifecycle, header
+from schemas.codec import decode_lifecycle, header
 from schemas.lifecycle import FORMAT
 from sinks.rows import Row, Version, fits, row_of
 
@@ -123,13 +123,3 @@ class Batch:
         elif isinstance(change, Unusable):
             return change
         return None
-
-
-def quarantine_headers(
-    headers: Sequence[tuple[str, bytes]], origin: str, reason: RowReason
-) -> Headers:
-    """The headers under which a record of no use is kept: its own, why, and where it stood."""
-    added: Headers = [*headers, ("reason", reason.value.encode()), ("st_origin", origin.encode())]
-    if header(headers, "ce_type") is None:
-        added.append(("ce_type", TYPE_QUARANTINE.encode()))
-    return added

@@ -30,11 +30,13 @@ from sendtrace.runtime.kafka import (
     partitions_of,
     stop_quietly,
 )
-from sendtrace.runtime.loop import Loop, LoopMetrics, StartOver
+from sendtrace.runtime.loop import Loop, LoopMetrics
+from sendtrace.runtime.quarantine import Ratio, quarantine_headers
 from sendtrace.runtime.service import Health, health_server, stop_on_signals
 from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.task import StartOver
 from sendtrace.runtime.topics import DependencyAway
-from sinks.changes import Batch, RowReason, quarantine_headers
+from sinks.changes import Batch, RowReason
 from sinks.postgres import (
     AnotherLoaderAhead,
     PostgresWarehouse,
@@ -51,14 +53,8 @@ LONGEST_PAUSE_SECONDS = 5.0
 TRIES = 120
 # With the broker away aiokafka's awaits never end (AIOKAFKA 10).
 QUARANTINE_ACK_SECONDS = 30.0
-# How many records must have been seen before the quarantine ratio means anything.
-QUARANTINE_SAMPLE = 1_000
 
 T = TypeVar("T")
-
-
-class TooMuchQuarantine(Exception):
-    """More records than the limit are unusable: a bad deploy must stop, not drain the topic."""
 
 
 class LoaderMetrics:
@@ -104,8 +100,7 @@ class LoadTask:
         self._next: dict[Partition, int] = {}  # of the partitions fed since
         self._batch = Batch()
         self._unusable: list[tuple[Record, RowReason]] = []
-        self._seen = 0
-        self._quarantined = 0
+        self._ratio = Ratio(settings.quarantine_ratio_limit)
 
     async def recover(self) -> Mapping[Partition, int]:
         """Drop what is staged and take the positions from the warehouse; begin where none are."""
@@ -135,7 +130,7 @@ class LoadTask:
             if unusable is not None:
                 self._unusable.append((record, unusable.reason))
         self._next[partition] = records[-1].offset + 1
-        self._seen += len(records)
+        self._ratio.seen(len(records))
 
     def advance(self, read_until_ms: int) -> None:
         """Rows have no deadlines."""
@@ -153,7 +148,7 @@ class LoadTask:
         PostgreSQL or Kafka is away for too long: nothing is lost, the position stays.
         """
         if self._unusable:
-            self._refuse_flood()
+            self._ratio.unusable(len(self._unusable), self._unusable[-1][1].value)
             await self._quarantine()
         batch = self._batch
         rows, deletions = list(batch.rows.values()), list(batch.deletions.values())
@@ -180,16 +175,6 @@ class LoadTask:
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(call, self._health, self._stopping, self._metrics)
 
-    def _refuse_flood(self) -> None:
-        """Before anything is kept: a deploy that understands nothing must not move on."""
-        unusable = self._quarantined + len(self._unusable)
-        limit = self._settings.quarantine_ratio_limit
-        if self._seen >= QUARANTINE_SAMPLE and unusable > self._seen * limit:
-            raise TooMuchQuarantine(
-                f"{unusable} of {self._seen} lifecycles are unusable "
-                f"(last: {self._unusable[-1][1].value}). Look at them before starting again"
-            )
-
     async def _quarantine(self) -> None:
         topic = self._settings.topic(QUARANTINE)
         batches: list[tuple[int, KafkaBatch]] = []
@@ -197,7 +182,7 @@ class LoadTask:
             if not batches or not self._append(batches[-1][1], record, reason):
                 batches.append((record.partition, self._producer.create_batch()))
                 # An empty batch takes one record of any size.
-                assert self._append(batches[-1][1], record, reason)
+                self._append(batches[-1][1], record, reason)
         try:
             async with asyncio.timeout(QUARANTINE_ACK_SECONDS):
                 acks = [
@@ -207,13 +192,12 @@ class LoadTask:
                 await asyncio.gather(*acks)
         except TimeoutError as error:
             raise DependencyAway("Kafka does not acknowledge records for quarantine") from error
-        self._quarantined += len(self._unusable)
         self._metrics.quarantined.inc(len(self._unusable))
 
     def _append(self, batch: KafkaBatch, record: Record, reason: RowReason) -> bool:
         name = record.topic.removeprefix(self._settings.topic_prefix)
         origin = f"{name}-{record.partition}-{record.offset}"
-        headers = quarantine_headers(record.headers, origin, reason)
+        headers = quarantine_headers(record.headers, origin, reason.value)
         taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
         return taken is not None
 

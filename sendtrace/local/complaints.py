@@ -10,12 +10,11 @@ from dataclasses import dataclass
 import asyncpg
 from aiokafka.errors import KafkaConnectionError
 
-from processors.aside import TooMuchQuarantine
 from sendtrace.local.process import LocalStackError
-from sendtrace.runtime.loop import PositionLost
+from sendtrace.runtime.quarantine import TooMuchQuarantine
 from sendtrace.runtime.settings import SettingsError
+from sendtrace.runtime.task import PositionLost
 from sendtrace.runtime.topics import DependencyAway, TopicsError
-from sinks import loader
 from sinks.migrate import MigrationError
 from sinks.postgres import SchemaMissing, SourceChanged
 
@@ -32,7 +31,6 @@ FORESEEN = (
     SourceChanged,
     SchemaMissing,
     TooMuchQuarantine,
-    loader.TooMuchQuarantine,
     KafkaConnectionError,
     asyncpg.PostgresError,
     ConnectionError,
@@ -61,13 +59,7 @@ def complaint(error: BaseException) -> Complaint | None:
             return Complaint(str(error), CONFIGURATION)
         case DependencyAway() | LocalStackError():
             return Complaint(str(error), AWAY)
-        case (
-            MigrationError()
-            | PositionLost()
-            | SourceChanged()
-            | TooMuchQuarantine()
-            | loader.TooMuchQuarantine()
-        ):
+        case MigrationError() | PositionLost() | SourceChanged() | TooMuchQuarantine():
             return Complaint(str(error), DIFFERS)
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
             advice = "set SENDTRACE_POSTGRES_DSN to a user and a database that exist"

@@ -78,13 +78,13 @@ def _ensure(folder: Path, pins: Sequence[Pin], tell: OnProgress) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock", is_singleton=False)
         try:
-            lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
+            held = lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
         except Timeout as error:
             raise LocalStackError(
                 f"Another process has been downloading to {folder} for {LOCK_TIMEOUT_SECONDS} s:"
                 " end it and start again."
             ) from error
-        with lock:
+        with held:  # and not `with lock`: that would take it twice and give it back once
             _fetch_missing(folder, pins, tell)
     return paths
 

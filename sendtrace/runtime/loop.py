@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
@@ -27,6 +26,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from sendtrace.runtime.kafka import Consumer, Partition, Record
 from sendtrace.runtime.service import Health
+from sendtrace.runtime.task import Fenced, PositionLost, StartOver, Task
 
 # How long getmany may wait when nothing is pending: two wake-ups a second cost nothing.
 IDLE_POLL_MS = 500
@@ -37,50 +37,6 @@ ADVANCE_SECONDS = 0.5
 # Failing to recover for longer than this is not a hiccup: crash, and be restarted from outside.
 RECOVERY_LIMIT_SECONDS = 60.0
 RECOVERY_BACKOFF_SECONDS = 0.2
-
-
-class StartOver(Exception):
-    """What was fed and not committed is dropped; ``recover`` and seek before going on."""
-
-
-class Fenced(StartOver):
-    """Another owner took over, or our transaction timed out: confirm membership first."""
-
-
-class PositionLost(Exception):
-    """Records that were to be read are gone (exit code 5): the message says which."""
-
-
-class Task(Protocol):
-    """What the loop drives: a set of partitions read and committed together."""
-
-    async def recover(self) -> Mapping[Partition, int]:
-        """Drop what is uncommitted, restore, answer the next offset of each partition."""
-        ...
-
-    def feed(self, partition: Partition, records: Sequence[Record]) -> None:
-        """Take records in, without I/O."""
-        ...
-
-    def advance(self, read_until_ms: int) -> None:
-        """Everything that the broker took before this time was fed: deadlines may fire."""
-        ...
-
-    def skip(self, partition: Partition, position: int) -> None:
-        """The next to read moved on to ``position`` over control records, without a record."""
-        ...
-
-    def pending(self) -> int:
-        """How many records were fed since the last commit."""
-        ...
-
-    async def commit(self) -> None:
-        """Make everything fed so far durable. Raises StartOver when that failed."""
-        ...
-
-    async def close(self) -> None:
-        """Drop what is uncommitted and free everything."""
-        ...
 
 
 class LoopMetrics:

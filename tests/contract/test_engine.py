@@ -17,8 +17,9 @@ from processors.transaction import TransactionTask
 from schemas.codec import decode_positions
 from schemas.topics import LIFECYCLES, QUARANTINE, STATUSES, TOTALS
 from schemas.totals import POSITIONS, parse_key
-from sendtrace.runtime.loop import LAG_SECONDS, PositionLost
+from sendtrace.runtime.loop import LAG_SECONDS
 from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.task import PositionLost
 
 from engine import (
     Traffic,

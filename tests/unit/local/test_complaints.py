@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from processors.aside import TooMuchQuarantine
 from sendtrace.local.complaints import FORESEEN, complaint
-from sendtrace.runtime.loop import PositionLost
-from sinks import loader
+from sendtrace.runtime.quarantine import TooMuchQuarantine
+from sendtrace.runtime.task import PositionLost
 from sinks.postgres import SchemaMissing, SourceChanged
 
 
@@ -18,7 +17,6 @@ from sinks.postgres import SchemaMissing, SourceChanged
         (SourceChanged, 5),
         (SchemaMissing, 3),
         (TooMuchQuarantine, 5),
-        (loader.TooMuchQuarantine, 5),
     ],
 )
 def test_what_stops_a_process_is_one_sentence(error: type[Exception], code: int) -> None:

@@ -87,6 +87,19 @@ async def test_a_wrong_download_is_refused_by_name(
 
 
 @pytest.mark.usefixtures("repository")
+async def test_a_failed_download_gives_the_lock_back(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure, kept as it is in a traceback, must not make the next try wait."""
+    monkeypatch.setattr("sendtrace.local.jars.LOCK_TIMEOUT_SECONDS", 0.1)
+    _replace(repository, None)
+    with pytest.raises(LocalStackError, match="could not be downloaded") as kept:
+        await ensure_jars(cache_dir=tmp_path, pins=[PIN])
+    repository.write_bytes(CONTENT)
+    assert len(await ensure_jars(cache_dir=tmp_path, pins=[PIN])) == 1
+    assert kept.value
+
+
 def test_two_processes_at_once(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys; from pathlib import Path;"

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from processors.aside import QUARANTINE_SAMPLE, Aside, TooMuchQuarantine
+from processors.aside import Aside
 from processors.join.contribution import Totals
 from processors.store import Meta
 from processors.wiring import _instance
 from schemas.topics import STATUSES
 from sendtrace.runtime.kafka import Partition, Record
-from sendtrace.runtime.loop import PositionLost
+from sendtrace.runtime.quarantine import SAMPLE, TooMuchQuarantine
 from sendtrace.runtime.settings import Settings, SettingsError
+from sendtrace.runtime.task import PositionLost
 
 from engine import Output, Traffic, assert_exact, output, produce, running_joiner, until_joined
 from fakes.cluster import MemoryCluster
@@ -112,8 +113,8 @@ def test_a_record_is_routed_once() -> None:
 
 def test_a_flood_of_unusable_records_stops_the_process() -> None:
     aside = Aside(0, Totals(100), 0.5)
-    aside.seen(QUARANTINE_SAMPLE - 1)
-    for _ in range(QUARANTINE_SAMPLE - 1):
+    aside.seen(SAMPLE - 1)
+    for _ in range(SAMPLE - 1):
         aside.quarantine(STATUSES, record(), "not JSON")
     aside.seen(1)
     with pytest.raises(TooMuchQuarantine, match="not JSON"):
@@ -122,8 +123,8 @@ def test_a_flood_of_unusable_records_stops_the_process() -> None:
 
 def test_half_of_the_records_may_be_unusable() -> None:
     aside = Aside(0, Totals(100), 0.5)
-    aside.seen(2 * QUARANTINE_SAMPLE)
-    for _ in range(QUARANTINE_SAMPLE):
+    aside.seen(2 * SAMPLE)
+    for _ in range(SAMPLE):
         aside.quarantine(STATUSES, record(), "not JSON")
 
 

@@ -14,8 +14,9 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from prometheus_client import CollectorRegistry
 
 from sendtrace.runtime import loop as runtime_loop
-from sendtrace.runtime.loop import Fenced, Loop, LoopMetrics, PositionLost, StartOver
+from sendtrace.runtime.loop import Loop, LoopMetrics
 from sendtrace.runtime.service import Health
+from sendtrace.runtime.task import Fenced, PositionLost, StartOver
 
 P0, P1, P2 = PARTITIONS = [TopicPartition("t", n) for n in range(3)]
 

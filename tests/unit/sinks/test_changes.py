@@ -5,6 +5,7 @@ import pytest
 
 from schemas.codec import encode, header
 from schemas.lifecycle import Lifecycle, Summary
+from sendtrace.runtime.quarantine import quarantine_headers
 from sinks.changes import (
     KEEP,
     Batch,
@@ -12,7 +13,6 @@ from sinks.changes import (
     RowReason,
     Unusable,
     change_of,
-    quarantine_headers,
 )
 from sinks.rows import NAMES, Version, row_of
 
@@ -114,7 +114,7 @@ def test_expired_does_not_undo_what_came_before_it_in_the_batch() -> None:
 
 
 def test_quarantine_keeps_the_headers_and_adds_why_and_where() -> None:
-    headers = quarantine_headers([("x", b"1")], "lifecycles-2-30", RowReason.NO_SUMMARY)
+    headers = quarantine_headers([("x", b"1")], "lifecycles-2-30", RowReason.NO_SUMMARY.value)
     assert headers[0] == ("x", b"1")
     assert header(headers, "reason") == RowReason.NO_SUMMARY.value
     assert header(headers, "st_origin") == "lifecycles-2-30"

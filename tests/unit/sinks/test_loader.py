@@ -11,11 +11,12 @@ from prometheus_client import CollectorRegistry
 from schemas.codec import encode, header
 from schemas.lifecycle import Lifecycle, Summary
 from sendtrace.runtime.kafka import Partition
+from sendtrace.runtime.quarantine import SAMPLE, TooMuchQuarantine
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 from sinks import loader
 from sinks.changes import RowReason
-from sinks.loader import TooMuchQuarantine, load, require_same_log
+from sinks.loader import load, require_same_log
 from sinks.postgres import Position, Source, SourceChanged, WarehouseAway
 from sinks.rows import NAMES
 
@@ -185,7 +186,7 @@ async def test_a_failed_acknowledgement_of_quarantine_moves_nothing(
 
 async def test_a_flood_of_unusable_records_stops_the_process() -> None:
     log, warehouse = MemoryLog(), MemoryWarehouse()
-    for _ in range(loader.QUARANTINE_SAMPLE):
+    for _ in range(SAMPLE):
         log.put(TOPIC, 0, b"m1", b"not a lifecycle")
     with pytest.raises(TooMuchQuarantine):
         await load_until_it_fails(log, warehouse)
