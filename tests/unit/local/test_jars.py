@@ -33,7 +33,11 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _replace(jar: Path, content: bytes | None) -> None:
     jar.unlink()
     if content is not None:
-        jar.write_bytes(content)
+        _write(jar, content)
+
+
+def _write(jar: Path, content: bytes) -> None:
+    jar.write_bytes(content)
 
 
 async def test_a_jar_is_taken_over_once_and_then_found_offline(
@@ -86,7 +90,6 @@ async def test_a_wrong_download_is_refused_by_name(
     assert not (tmp_path / "jars" / "thing-1.0.jar").exists()
 
 
-@pytest.mark.usefixtures("repository")
 async def test_a_failed_download_gives_the_lock_back(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,11 +98,12 @@ async def test_a_failed_download_gives_the_lock_back(
     _replace(repository, None)
     with pytest.raises(LocalStackError, match="could not be downloaded") as kept:
         await ensure_jars(cache_dir=tmp_path, pins=[PIN])
-    repository.write_bytes(CONTENT)
+    _write(repository, CONTENT)
     assert len(await ensure_jars(cache_dir=tmp_path, pins=[PIN])) == 1
     assert kept.value
 
 
+@pytest.mark.usefixtures("repository")
 def test_two_processes_at_once(tmp_path: Path) -> None:
     program = (
         "import asyncio, sys; from pathlib import Path;"
