@@ -17,6 +17,7 @@ from aiohttp import web
 from ingest.body import read_body
 from ingest.calls import Malformed, parse
 from ingest.errors import (
+    DRAINING,
     FAULT,
     SENDS_ACCEPTED,
     SENDS_FOREIGN,
@@ -57,6 +58,8 @@ async def post_sends(request: web.BaseRequest, given: Dependencies) -> web.Respo
 
 async def _take(request: web.BaseRequest, given: Dependencies) -> tuple[Answer, bytes]:
     _authorize(request, given.sends_token)
+    if given.draining:
+        raise Refused(DRAINING)
     raw = await read_body(
         request, given.body_limit_bytes, given.read_seconds, given.publisher.in_flight
     )

@@ -168,3 +168,16 @@ async def test_from_another_host_403(edge: Edge, monkeypatch: pytest.MonkeyPatch
 )  # fmt: skip
 def test_loopback(remote: str | None, is_it: bool) -> None:
     assert is_loopback(remote) is is_it
+
+
+async def test_sends_are_refused_while_draining(edge: Edge) -> None:
+    """What comes after the last flush would be acknowledged by nobody."""
+    edge.given.draining = True
+    status, _ = await post_text(edge, CALL)
+    assert status == 503
+    assert edge.log.records("test.sends") == []
+
+
+async def post_text(edge: Edge, body: object) -> tuple[int, str]:
+    async with edge.session.post(f"{edge.internal}/sends", json=body) as response:
+        return response.status, await response.text()
