@@ -29,7 +29,7 @@ from processors.restore import open_reader, positions_within_log, read_changelog
 from processors.stage import Changes, Stage
 from processors.store import Meta, Store
 from schemas.codec import Headers, decode_positions, decode_totals, encode
-from schemas.topics import TOTALS
+from schemas.topics import TOTALS, totals_partition
 from schemas.totals import (
     POSITIONS,
     PositionsRecord,
@@ -51,6 +51,7 @@ class EngineConfig(Struct, frozen=True):
 
     group: str
     topic_prefix: str
+    partitions: int
     inputs: tuple[str, ...]  # names without prefix
     cluster: str
     commit_timeout_seconds: float
@@ -71,6 +72,7 @@ class TransactionTask:
         now_ms: Callable[[], int],
     ) -> None:
         self._partition = partition
+        self._totals_partition = totals_partition(stage.name, partition, config.partitions)
         self._stage = stage
         self._store = store
         self._clients = clients
@@ -111,7 +113,7 @@ class TransactionTask:
         age_ms = self._now_ms() - meta.caught_up_at_ms
         if meta.cluster != config.cluster or age_ms > config.store_age_limit_ms:
             self._store.reset()
-        changelog = {self._own(name): name for name in (self._stage.changelog, TOTALS)}
+        changelog = {self._own(name): name for name in self._written}
         inputs = [self._own(name) for name in config.inputs]
         async with open_reader(self._clients, [*changelog, *inputs]) as reader:
             await read_changelog(
@@ -197,7 +199,7 @@ class TransactionTask:
                 Outgoing(changelog, own, key, value, _reason(changes, key) if value is None else [])
                 for key, value in changes.values
             ),
-            *(Outgoing(TOTALS, own, key, value, []) for key, value in totals),
+            *(Outgoing(TOTALS, self._totals_partition, key, value, []) for key, value in totals),
             *changes.aside,
         ]
         batches = list(_batches(producer, outgoing))
@@ -211,13 +213,14 @@ class TransactionTask:
         await producer.commit_transaction()  # 5
         ends: dict[str, int] = {}
         for (topic, partition, batch), ack in zip(batches, metadata, strict=True):
-            if partition == own:  # an acknowledgement tells the first offset of its batch
+            if self._own(topic).partition == partition and topic in self._written:
+                # An acknowledgement tells the first offset of its batch.
                 ends[topic] = max(ends.get(topic, 0), ack.offset + batch.record_count())
         return ends
 
     def _meta(self, ends: Mapping[str, int]) -> Meta:
         following = dict(self._store.meta.next)
-        following.update((n, ends[n]) for n in (self._stage.changelog, TOTALS) if n in ends)
+        following.update((n, ends[n]) for n in self._written if n in ends)
         return Meta(cluster=self._config.cluster, next=following, caught_up_at_ms=self._now_ms())
 
     # -- the rest ------------------------------------------------------------------------------
@@ -239,8 +242,14 @@ class TransactionTask:
     def _topic(self, name: str) -> str:
         return self._config.topic_prefix + name
 
+    @property
+    def _written(self) -> tuple[str, str]:
+        """Topics of which one partition is this task's alone."""
+        return self._stage.changelog, TOTALS
+
     def _own(self, name: str) -> Partition:
-        return Partition(self._topic(name), self._partition)
+        number = self._totals_partition if name == TOTALS else self._partition
+        return Partition(self._topic(name), number)
 
 
 def _reason(changes: Changes, key: bytes) -> Headers:

@@ -35,6 +35,7 @@ def engine_config(settings: Settings, cluster: str) -> EngineConfig:
     return EngineConfig(
         group=group_of(settings),
         topic_prefix=settings.topic_prefix,
+        partitions=settings.partitions,
         inputs=INPUTS,
         cluster=cluster,
         # Past this the coordinator aborts the transaction anyway.

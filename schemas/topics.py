@@ -18,8 +18,13 @@ RECEIPTS = "receipts"
 INBOUND = "inbound"
 QUARANTINE = "quarantine"
 LIFECYCLES = "lifecycles"
+PARTS = "parts"
+ROLLUPS = "rollups"
 PULSES = "pulses"
 TOTALS = "totals"
+
+# The stages, each with its own partitions of `totals`: see totals_partition.
+STAGES = ("join", "rollup")
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -31,7 +36,8 @@ COMPACTED = {
     "segment.bytes": str(32 * 1024 * 1024),
     "segment.ms": str(10 * 60 * 1000),
     "min.cleanable.dirty.ratio": "0.1",
-    "delete.retention.ms": str(DAY_MS),
+    # A tombstone is what is left of a forgotten message: for so long it is known to be no new one.
+    "delete.retention.ms": str(7 * DAY_MS),
 }
 
 
@@ -53,6 +59,7 @@ class Topic(Struct, frozen=True):
     key: str
     value: str
     config: Mapping[str, str]
+    stages: int = 1  # times the partition count: one partition per input partition and stage
 
     @property
     def cleanup(self) -> Literal["compact", "delete"]:
@@ -67,9 +74,24 @@ TOPICS: tuple[Topic, ...] = (
     Topic(QUARANTINE, "none", "bytes that could not be used, unchanged", _kept(30)),
     Topic(PULSES, "partition", "an edge takes webhooks (JSON), every 10 s", _kept(7)),
     Topic(LIFECYCLES, "message id", "latest full lifecycle (JSON)", COMPACTED),
-    Topic(TOTALS, "stage, partition, label set", "cumulative counters (JSON)", COMPACTED),
+    Topic(PARTS, "workflow id, else send id", "one message of several (JSON)", _kept(7)),
+    Topic(ROLLUPS, "workflow id, else send id", "what became of the whole send (JSON)", COMPACTED),
+    Topic(
+        TOTALS, "stage, partition, label set", "cumulative counters (JSON)", COMPACTED, len(STAGES)
+    ),
 )
 BY_NAME: Mapping[str, Topic] = {topic.name: topic for topic in TOPICS}
+
+
+
+def totals_partition(stage: str, partition: int, partitions: int) -> int:
+    """Where a stage keeps the totals of an input partition. Each has one writer.
+
+    With two, the open transaction of one would hide what the other has committed from a
+    read_committed reader, its own restarted task among them.
+    """
+    return STAGES.index(stage) * partitions + partition
+
 
 _MURMUR2_SEED = 0x9747B28C
 

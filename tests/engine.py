@@ -28,7 +28,7 @@ from schemas.lifecycle import Lifecycle
 from schemas.metrics import EVENTS, MESSAGES, withdrawn
 from schemas.topics import LIFECYCLES, STATUSES, TOTALS, partition_of
 from schemas.totals import POSITIONS, LabelSet, label_set, parse_key
-from sendtrace.runtime.kafka import Clients, Partition
+from sendtrace.runtime.kafka import Clients, partitions_of
 from sendtrace.runtime.loop import LoopMetrics
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
@@ -143,7 +143,7 @@ class Output:
 async def read_all(clients: Clients, settings: Settings, name: str) -> list[tuple[bytes, bytes]]:
     """Every committed record of a topic."""
     found: list[tuple[bytes, bytes]] = []
-    partitions = [Partition(settings.topic(name), p) for p in range(settings.partitions)]
+    partitions = partitions_of(settings, name)
     async with open_reader(clients, partitions) as reader:
         for tp in partitions:
             reader.seek(tp, 0)

@@ -173,5 +173,5 @@ async def stop_quietly(client: Producer | Consumer) -> None:
 
 def partitions_of(settings: Settings, name: str) -> list[TopicPartition]:
     """Every partition of a topic of ours."""
-    assert name in topics.BY_NAME
-    return [TopicPartition(settings.topic(name), p) for p in range(settings.partitions)]
+    number = settings.partitions * topics.BY_NAME[name].stages
+    return [TopicPartition(settings.topic(name), p) for p in range(number)]

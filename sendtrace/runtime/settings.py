@@ -45,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     edge_port: int = 8080
     edge_internal_port: int = 8081
     joiner_port: int = 8083
+    rollup_port: int = 8086
     exporter_port: int = 8084
     loader_port: int = 8085
     # Vonage gives up after 15 s: an answer within 3 leaves room for slow networks.
@@ -92,7 +93,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     log_level: str = "warning"
 
     def port(self, name: str) -> int:
-        """The port of ``edge``, ``edge_internal``, ``joiner``, ``exporter`` or ``loader``."""
+        """The port of ``edge``, ``edge_internal``, ``joiner``, ``rollup``, ``exporter`` or
+        ``loader``."""
         port: int = getattr(self, f"{name}_port")
         return port + self.port_base if port else 0
 

@@ -115,7 +115,7 @@ async def _create(
         [
             NewTopic(
                 settings.topic(topic.name),
-                settings.partitions,
+                settings.partitions * topic.stages,
                 replication,
                 topic_configs={
                     **topic.config,
@@ -144,11 +144,11 @@ async def _drift(admin: AIOKafkaAdminClient, settings: Settings) -> list[Drift]:
     configs = await _configs(admin, present)
     result: list[Drift] = []
     for topic in TOPICS:
-        name = settings.topic(topic.name)
+        name, partitions = settings.topic(topic.name), settings.partitions * topic.stages
         if name not in present:
-            result.append(Drift(name, "partitions", str(settings.partitions), "no such topic"))
+            result.append(Drift(name, "partitions", str(partitions), "no such topic"))
             continue
-        result += _differences(topic, name, settings.partitions, described[name], configs[name])
+        result += _differences(topic, name, partitions, described[name], configs[name])
     return result
 
 
