@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from processors.joining import INPUTS
 from processors.store import RocksStore
-from processors.wiring import joiner
+from processors.wiring import JOINER, running
 from schemas.codec import TYPE_SEND, TYPE_STATUS, cloud_event, encode
 from schemas.events import Send
 from schemas.topics import SENDS, STATUSES, partition_of
@@ -107,7 +107,8 @@ async def run_joiner(clients: Clients, settings: Settings, events: int) -> None:
     metrics = LoopMetrics(registry)
     stopping = asyncio.Event()
     with tempfile.TemporaryDirectory() as directory:
-        async with joiner(
+        async with running(
+            JOINER,
             settings,
             clients,
             lambda partition: RocksStore(Path(directory) / str(partition)),
@@ -116,12 +117,12 @@ async def run_joiner(clients: Clients, settings: Settings, events: int) -> None:
             metrics,
             Health(),
         ) as loop:
-            running = asyncio.create_task(loop.run(stopping))
+            joining = asyncio.create_task(loop.run(stopping))
             while (registry.get_sample_value("sendtrace_loop_records_total") or 0) < events:
-                assert not running.done(), running.result()
+                assert not joining.done(), joining.result()
                 await asyncio.sleep(0.05)
             stopping.set()
-            await running
+            await joining
 
 
 class _Seen(msgspec.Struct):

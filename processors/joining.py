@@ -6,35 +6,35 @@ until the commit, and handed out as changes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from processors.aside import Aside
+from processors.aside import Aside, Outgoing
 from processors.join import facts
-from processors.join.contribution import Totals, contribution
+from processors.join.contribution import NOTHING, Contribution, Totals, contribution
 from processors.join.deadlines import fire, next_deadline
 from processors.join.derive import summarise
+from processors.join.forgetting import forget_at_us, is_remnant, remnant
 from processors.join.gaps import Gaps
 from processors.join.policy import Policy
-from processors.stage import Changes
-from processors.store import DeadlineEntry, Entry, Store
+from processors.keyed import Keyed
+from processors.rollup.parts import part_of
+from processors.stage import EXPIRED, FORGOTTEN, Changes
+from processors.store import Store
 from schemas.codec import decode_lifecycle, encode
 from schemas.events import Erase, Event, Revoke, Send
 from schemas.lifecycle import Lifecycle
 from schemas.pulses import decode_pulse
-from schemas.topics import LIFECYCLES, PULSES, RECEIPTS, SENDS, STATUSES, partition_of
+from schemas.topics import LIFECYCLES, PARTS, PULSES, RECEIPTS, SENDS, STATUSES, partition_of
 from schemas.vonage.decode import Unusable, decode
 from sendtrace.runtime.kafka import Record
 
 STAGE = "join"
 INPUTS = (SENDS, STATUSES, RECEIPTS, PULSES)
 GAPS = "@gaps"
-# Deadlines looked at in one go: bounds the time between two polls.
-DUE_LIMIT = 5_000
 # An hour of one edge's pulses: the position must not fall behind retention when nothing happens.
 PULSES_PER_COMMIT = 360
 
@@ -50,8 +50,8 @@ class _Due(Struct):
 decode_due = msgspec.json.Decoder(_Due).decode
 
 
-class JoinConfig(Struct, frozen=True):
-    """What all tasks of a joiner have in common."""
+class StageConfig(Struct, frozen=True):
+    """What all tasks of a stage have in common."""
 
     partitions: int
     policy: Policy
@@ -66,27 +66,21 @@ class Joining:
     name = STAGE
     changelog = LIFECYCLES
 
-    def __init__(self, partition: int, store: Store, config: JoinConfig) -> None:
+    def __init__(self, partition: int, store: Store, config: StageConfig) -> None:
         self._partition = partition
-        self._store = store
         self._config = config
         self._policy = config.policy
         self.totals = Totals(config.label_set_limit)
         self._aside = Aside(partition, self.totals, config.quarantine_ratio_limit)
-        # What the store holds, decoded: the least recently used go first.
-        self._cache: OrderedDict[str, Lifecycle] = OrderedDict()
-        self._dirty: dict[str, Lifecycle] = {}
-        self._changed: list[Lifecycle] = []
+        self._lifecycles = Keyed(store, decode_lifecycle, facts.empty, config.cache_size)
         self._gaps = Gaps()
         self._pulses = 0  # since the last that was a reason to commit
-        # Entries of the index that came up, and where a gap moved them (None: they are done).
-        self._passed: dict[tuple[int, bytes], int | None] = {}
 
     def feed(self, topic: str, records: Sequence[Record]) -> int:
         """Join records into lifecycles, in memory."""
         if topic == PULSES:
             return self._feed_pulses(records)
-        new = repeats = 0
+        new = repeats = late = 0
         self._aside.seen(len(records))
         for record in records:
             decoded = decode(topic, record.value, record.headers, record.timestamp * 1000)
@@ -98,17 +92,19 @@ class Joining:
             if home != self._partition:
                 self._aside.reroute(topic, record, message_id, home)
                 continue
-            before = self._current(message_id)
+            before = self._lifecycles.current(message_id)
             after = _union(before, decoded)
             if after is before:
                 repeats += 1
                 continue
-            new += 1
-            self._dirty[message_id] = after
-        if new:
-            self.totals.count(topic, "new", new)
-        if repeats:
-            self.totals.count(topic, "repeat", repeats)
+            if after.fragment:
+                late += 1
+            else:
+                new += 1
+            self._lifecycles.dirty[message_id] = after
+        for result, number in (("new", new), ("repeat", repeats), ("after_forgetting", late)):
+            if number:
+                self.totals.count(topic, result, number)
         return len(records)
 
     def _feed_pulses(self, records: Sequence[Record]) -> int:
@@ -128,31 +124,50 @@ class Joining:
         return 1
 
     def advance(self, read_until_ms: int) -> int:
-        """Fire the deadlines that went by, with the grace, before all inputs' time."""
+        """Fire the deadlines that went by, with the grace, before all inputs' time; and forget."""
         now_us = read_until_ms * 1000
         until_us = now_us - self._policy.scaled_us(self._policy.grace_seconds)
         if until_us <= 0:
             return 0
         gaps = self._gaps.until(now_us, self._policy.time_scale)
-        fired = 0
-        for at_us, key in self._store.due(until_us, DUE_LIMIT):
-            if (at_us, key) in self._passed:
-                continue
-            self._passed[at_us, key] = None  # looked at: its entry goes with the next commit
-            lifecycle = self._current(key.decode())
+        fired, leaving = 0, self._lifecycles.leaving
+        for at_us, message_id in self._lifecycles.due(until_us):
+            lifecycle = self._lifecycles.current(message_id)
             deadline = next_deadline(lifecycle, self._policy, gaps)
-            if deadline is None:
-                continue
-            if deadline.at_us > until_us:
-                self._passed[at_us, key] = deadline.at_us  # a gap moved it
-                continue
-            self._dirty[lifecycle.message_id] = fire(lifecycle, deadline)
-            fired += 1
-        # Without a commit the same outdated entries would stand before all others for ever.
-        return fired or int(len(self._passed) >= DUE_LIMIT)
+            if deadline is not None and deadline.at_us <= until_us:
+                self._lifecycles.dirty[message_id] = fire(lifecycle, deadline)
+                moved_to_us = None
+                fired += 1
+            elif deadline is not None:
+                moved_to_us = deadline.at_us  # by a gap
+            else:
+                moved_to_us = self._forget_if_due(lifecycle, until_us)
+            self._lifecycles.passed(at_us, message_id, moved_to_us)
+        fired += self._lifecycles.leaving - leaving
+        return fired or int(self._lifecycles.is_full)
+
+    def _forget_if_due(self, lifecycle: Lifecycle, until_us: int) -> int | None:
+        """Answers when to look at it again, if it is not forgotten now."""
+        message_id, values = lifecycle.message_id, self._lifecycles
+        if is_remnant(lifecycle):
+            if lifecycle.due_at_us is not None and lifecycle.due_at_us > until_us:
+                return lifecycle.due_at_us
+            values.purge(message_id)
+            return None
+        at_us = forget_at_us(lifecycle, self._policy)
+        if at_us is not None and (at_us > until_us or message_id in values.dirty):
+            return at_us
+        if at_us is not None:
+            reason = FORGOTTEN if lifecycle.erased else EXPIRED
+            left = remnant(message_id, lifecycle.erased, until_us, self._policy)
+            values.forget(message_id, reason, left)
+        return None
 
     def due_at_us(self, value: bytes) -> int | None:
         return decode_due(value).due_at_us
+
+    def remnant(self, key: bytes, reason: str, at_ms: int) -> bytes:
+        return encode(remnant(key.decode(), reason == FORGOTTEN, at_ms * 1000, self._policy))
 
     def restore_state(self, label: str, value: bytes) -> None:
         if label == GAPS:
@@ -160,67 +175,54 @@ class Joining:
 
     def changes(self) -> Changes:
         """Derive each changed lifecycle anew, and move the totals by the difference."""
-        self._changed = []
-        entries: list[DeadlineEntry] = []
-        for (at_us, key), moved_to_us in self._passed.items():
-            entries.append((at_us, key, False))
-            if moved_to_us is not None:
-                entries.append((moved_to_us, key, True))
-        for message_id, lifecycle in self._dirty.items():
-            before = self._committed(message_id)
-            after = replace(lifecycle, summary=summarise(lifecycle, self._policy))
-            due = next_deadline(after, self._policy)
-            after = replace(after, due_at_us=due.at_us if due else None)
-            self.totals.move(contribution(before.summary), contribution(after.summary))
-            if before.due_at_us is not None:
-                entries.append((before.due_at_us, message_id.encode(), False))
-            if after.due_at_us is not None:
-                entries.append((after.due_at_us, message_id.encode(), True))
-            self._changed.append(after)
-        values: list[Entry] = [(c.message_id.encode(), encode(c)) for c in self._changed]
+        lifecycles, aside = self._lifecycles, self._aside.records
+        values: list[tuple[bytes, bytes]] = []
+        for message_id, lifecycle in lifecycles.dirty.items():
+            before = lifecycles.before(message_id)
+            after = self._derived(lifecycle)
+            self.totals.move(_stands_for(before), _stands_for(after))
+            part, told = part_of(after), part_of(before)
+            if part is not None and part != told:
+                aside.append(self._part(*part))
+            lifecycles.change(message_id, after)
+            values.append((message_id.encode(), encode(after)))
         return Changes(
-            values, self._aside.records, deadlines=entries, states=[(GAPS, encode(self._gaps))]
+            values,
+            aside,
+            tombstones=lifecycles.tombstones(encode),
+            purged=lifecycles.purged(),
+            deadlines=lifecycles.deadlines(),
+            states=[(GAPS, encode(self._gaps))],
         )
+
+    def _derived(self, lifecycle: Lifecycle) -> Lifecycle:
+        after = replace(lifecycle, summary=summarise(lifecycle, self._policy))
+        due = next_deadline(after, self._policy)
+        due_at_us = due.at_us if due else forget_at_us(after, self._policy)
+        return replace(after, due_at_us=due_at_us)
+
+    def _part(self, key: str, part: msgspec.Struct) -> Outgoing:
+        raw = key.encode()
+        home = partition_of(raw, self._config.partitions)
+        return Outgoing(PARTS, home, raw, encode(part), [])
 
     def settle(self) -> None:
         """The changes are committed."""
-        for lifecycle in self._changed:
-            self._remember(lifecycle)
+        self._lifecycles.settle()
         self.totals.settle()
-        self._forget_changes()
+        self._aside.records = []
 
     def forget(self) -> None:
         """Drop everything that is not in the store."""
-        self._cache.clear()
+        self._lifecycles.clear()
         self.totals.clear()
         self._gaps = Gaps()
-        self._forget_changes()
-
-    def _forget_changes(self) -> None:
-        self._passed.clear()
-        self._changed = []
-        self._dirty.clear()
         self._aside.records = []
 
-    def _current(self, message_id: str) -> Lifecycle:
-        return self._dirty.get(message_id) or self._committed(message_id)
 
-    def _committed(self, message_id: str) -> Lifecycle:
-        """The lifecycle as it stands in Kafka, from the cache or the store."""
-        cached = self._cache.get(message_id)
-        if cached is not None:
-            self._cache.move_to_end(message_id)
-            return cached
-        value = self._store.value(message_id.encode())
-        found = facts.empty(message_id) if value is None else decode_lifecycle(value)
-        self._remember(found)
-        return found
-
-    def _remember(self, lifecycle: Lifecycle) -> None:
-        self._cache[lifecycle.message_id] = lifecycle
-        self._cache.move_to_end(lifecycle.message_id)
-        if len(self._cache) > self._config.cache_size:
-            self._cache.popitem(last=False)
+def _stands_for(lifecycle: Lifecycle) -> Contribution:
+    """A fragment's message was counted when it was whole."""
+    return NOTHING if lifecycle.fragment else contribution(lifecycle.summary)
 
 
 def _union(lifecycle: Lifecycle, decoded: Event | Send | Revoke | Erase) -> Lifecycle:

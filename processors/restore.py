@@ -10,9 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
+from processors.stage import EXPIRED, Stage
 from processors.store import DeadlineEntry, Entry, Meta, Store
+from schemas.codec import header
 from schemas.topics import TOTALS
-from sendtrace.runtime.kafka import Clients, Consumer, Partition, stop_quietly
+from sendtrace.runtime.kafka import Clients, Consumer, Partition, Record, stop_quietly
 from sendtrace.runtime.task import PositionLost, StartOver
 
 READ_TIMEOUT_SECONDS = 30.0
@@ -63,7 +65,7 @@ async def read_changelog(
     names: Mapping[Partition, str],
     cluster: str,
     now_ms: Callable[[], int],
-    due_at_us: Callable[[bytes], int | None],
+    stage: Stage,
 ) -> None:
     """Read what the store has not seen yet. Afterwards it equals the topics' end."""
     ends = await reader.end_offsets(list(names))
@@ -72,7 +74,7 @@ async def read_changelog(
         # The topic is not the one that the store followed.
         store.reset()
         following = dict.fromkeys(names, 0)
-    await _read(reader, store, names, following, ends, cluster, now_ms, due_at_us)
+    await _read(reader, store, names, following, ends, cluster, now_ms, stage)
 
 
 async def _read(
@@ -83,7 +85,7 @@ async def _read(
     ends: Mapping[Partition, int],
     cluster: str,
     now_ms: Callable[[], int],
-    due_at_us: Callable[[bytes], int | None],
+    stage: Stage,
 ) -> None:
     for tp, offset in following.items():
         reader.seek(tp, offset)
@@ -92,11 +94,13 @@ async def _read(
     deadline = asyncio.get_running_loop().time() + READ_TIMEOUT_SECONDS
     while behind:
         batches = await reader.getmany(*behind, timeout_ms=100, max_records=20_000)
-        values: list[Entry] = []
+        values: list[tuple[bytes, bytes]] = []
         totals: list[Entry] = []
         for tp, records in batches.items():
-            target = totals if names[tp] == TOTALS else values
-            target += [(record.key, record.value) for record in records]
+            if names[tp] == TOTALS:
+                totals += [(record.key, record.value) for record in records]
+            else:
+                values += [_value(record, stage) for record in records]
         for tp in behind:
             # The position counts control records too; last offset + 1 would never reach the end.
             following[tp] = await reader.position(tp)
@@ -114,17 +118,23 @@ async def _read(
                 next={name: following[tp] for tp, name in names.items()},
                 caught_up_at_ms=store.meta.caught_up_at_ms,
             ),
-            _deadlines(values, due_at_us),
+            _deadlines(values, stage),
         )
     meta = store.meta
     store.write([], [], Meta(cluster=cluster, next=meta.next, caught_up_at_ms=now_ms()))
 
 
-def _deadlines(
-    values: Iterable[Entry], due_at_us: Callable[[bytes], int | None]
-) -> Iterator[DeadlineEntry]:
+def _value(record: Record, stage: Stage) -> tuple[bytes, bytes]:
+    """Of a tombstone its remnant, as it was left when the tombstone was written."""
+    if record.value is not None:
+        return record.key, record.value
+    reason = header(record.headers, "reason") or EXPIRED
+    return record.key, stage.remnant(record.key, reason, record.timestamp)
+
+
+def _deadlines(values: Iterable[tuple[bytes, bytes]], stage: Stage) -> Iterator[DeadlineEntry]:
     """Index entries of restored values. One that is outdated is dropped when it comes up."""
     for key, value in values:
-        at_us = None if value is None else due_at_us(value)
+        at_us = stage.due_at_us(value)
         if at_us is not None:
             yield at_us, key, True

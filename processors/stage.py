@@ -6,23 +6,35 @@ nothing of messages; a stage knows messages, and nothing of Kafka but the record
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
 from processors.aside import Outgoing
 from processors.join.contribution import Totals
-from processors.store import DeadlineEntry, Entry
+from processors.store import DeadlineEntry
 from sendtrace.runtime.kafka import Record
+
+# Why a tombstone was written: the row stays, or it goes (DESIGN section 3).
+EXPIRED, FORGOTTEN = "expired", "forgotten"
+
+
+class Tombstone(Struct, frozen=True):
+    """A key that is forgotten: null in the changelog, and in the store what is left of it."""
+
+    key: bytes
+    reason: str
+    remnant: bytes
 
 
 class Changes(Struct, frozen=True):
     """What a commit has to make durable, totals apart."""
 
-    values: list[Entry]  # for the changelog and the store; None is a tombstone
+    values: list[tuple[bytes, bytes]]  # for the changelog and the store
     aside: list[Outgoing]
-    reasons: Mapping[bytes, str] = {}  # why, for each tombstone
+    tombstones: list[Tombstone] = []  # before the values: what was forgotten may begin anew
+    purged: list[bytes] = []  # keys of remnants that leave the store
     deadlines: list[DeadlineEntry] = []  # for the store's index
     states: list[tuple[str, bytes]] = []  # small states of the stage's own, kept in totals
 
@@ -46,7 +58,11 @@ class Stage(Protocol):
         ...
 
     def due_at_us(self, value: bytes) -> int | None:
-        """The deadline that a restored value waits for."""
+        """The time that a restored value (or remnant) waits for."""
+        ...
+
+    def remnant(self, key: bytes, reason: str, at_ms: int) -> bytes:
+        """What stays in the store of a key whose tombstone was written then."""
         ...
 
     def restore_state(self, label: str, value: bytes) -> None:

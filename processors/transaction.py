@@ -26,8 +26,8 @@ from msgspec import Struct
 
 from processors.aside import Outgoing
 from processors.restore import open_reader, positions_within_log, read_changelog
-from processors.stage import Changes, Stage
-from processors.store import Meta, Store
+from processors.stage import Changes, Stage, Tombstone
+from processors.store import Entry, Meta, Store
 from schemas.codec import Headers, decode_positions, decode_totals, encode
 from schemas.topics import TOTALS, totals_partition
 from schemas.totals import (
@@ -117,7 +117,7 @@ class TransactionTask:
         inputs = [self._own(name) for name in config.inputs]
         async with open_reader(self._clients, [*changelog, *inputs]) as reader:
             await read_changelog(
-                reader, self._store, changelog, config.cluster, self._now_ms, self._stage.due_at_us
+                reader, self._store, changelog, config.cluster, self._now_ms, self._stage
             )
             self._load()
             known = {self._own(name): self._next.get(name) for name in config.inputs}
@@ -171,7 +171,7 @@ class TransactionTask:
             raise Fenced(str(error)) from error
         except (KafkaError, TimeoutError) as error:
             raise StartOver(f"{type(error).__name__}: {error}") from error
-        self._store.write(changes.values, totals, self._meta(ends), changes.deadlines)  # 6
+        self._store.write(_stored(changes), totals, self._meta(ends), changes.deadlines)  # 6
         self._stage.settle()
         self._pending = 0
 
@@ -195,10 +195,8 @@ class TransactionTask:
         await producer.begin_transaction()  # 2
         changelog, own = self._stage.changelog, self._partition
         outgoing = [
-            *(
-                Outgoing(changelog, own, key, value, _reason(changes, key) if value is None else [])
-                for key, value in changes.values
-            ),
+            *(Outgoing(changelog, own, t.key, None, _reason(t)) for t in changes.tombstones),
+            *(Outgoing(changelog, own, key, value, []) for key, value in changes.values),
             *(Outgoing(TOTALS, self._totals_partition, key, value, []) for key, value in totals),
             *changes.aside,
         ]
@@ -252,9 +250,16 @@ class TransactionTask:
         return Partition(self._topic(name), number)
 
 
-def _reason(changes: Changes, key: bytes) -> Headers:
-    """Of a tombstone: `expired` (the row stays) or `forgotten` (it goes)."""
-    return [("reason", changes.reasons[key].encode())]
+def _stored(changes: Changes) -> Iterable[Entry]:
+    """What the store takes: of what is forgotten its remnant, and in the end nothing."""
+    if changes.purged or changes.tombstones:
+        yield from ((key, None) for key in changes.purged)
+        yield from ((t.key, t.remnant) for t in changes.tombstones)
+    yield from changes.values
+
+
+def _reason(tombstone: Tombstone) -> Headers:
+    return [("reason", tombstone.reason.encode())]
 
 
 def _batches(producer: Producer, outgoing: Iterable[Outgoing]) -> Iterable[tuple[str, int, Batch]]:

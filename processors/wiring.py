@@ -1,4 +1,4 @@
-"""The one place that wires a joiner: settings, clients, stores, tasks, loop, service."""
+"""The one place that wires joiner and rollup: settings, clients, stores, tasks, loop, service."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Literal
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
+from processors import joining, rolling
 from processors.join.policy import Policy
-from processors.joining import INPUTS, JoinConfig, Joining
+from processors.joining import StageConfig
+from processors.stage import Stage
 from processors.store import RocksStore, Store
 from processors.transaction import EngineConfig, TransactionTask
 from schemas.topics import COMPACTED
@@ -27,16 +31,28 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def group_of(settings: Settings) -> str:
-    return f"{settings.topic_prefix}joiner"
+class Process(Struct, frozen=True):
+    """A process that runs a stage: its name, its inputs, and how a partition of it is made."""
+
+    name: Literal["joiner", "rollup"]
+    inputs: tuple[str, ...]
+    make_stage: Callable[[int, Store, StageConfig], Stage]
 
 
-def engine_config(settings: Settings, cluster: str) -> EngineConfig:
+JOINER = Process("joiner", joining.INPUTS, joining.Joining)
+ROLLUP = Process("rollup", rolling.INPUTS, rolling.Rolling)
+
+
+def group_of(settings: Settings, process: Process = JOINER) -> str:
+    return settings.topic_prefix + process.name
+
+
+def engine_config(settings: Settings, cluster: str, process: Process) -> EngineConfig:
     return EngineConfig(
-        group=group_of(settings),
+        group=group_of(settings, process),
         topic_prefix=settings.topic_prefix,
         partitions=settings.partitions,
-        inputs=INPUTS,
+        inputs=process.inputs,
         cluster=cluster,
         # Past this the coordinator aborts the transaction anyway.
         commit_timeout_seconds=settings.transaction_timeout_ms / 1000,
@@ -54,8 +70,8 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-def join_config(settings: Settings) -> JoinConfig:
-    return JoinConfig(
+def stage_config(settings: Settings) -> StageConfig:
+    return StageConfig(
         partitions=settings.partitions,
         policy=policy_of(settings),
         cache_size=settings.lifecycle_cache_size,
@@ -65,7 +81,8 @@ def join_config(settings: Settings) -> JoinConfig:
 
 
 @asynccontextmanager
-async def joiner(
+async def running(
+    process: Process,
     settings: Settings,
     clients: Clients,
     open_store: Callable[[int], Store],
@@ -74,15 +91,16 @@ async def joiner(
     metrics: LoopMetrics,
     health: Health,
 ) -> AsyncIterator[Loop]:
-    """A joiner's loop, in its group. The caller runs it."""
-    config, joining = engine_config(settings, cluster), join_config(settings)
+    """The loop of a process, in its group. The caller runs it."""
+    config, shared = engine_config(settings, cluster, process), stage_config(settings)
 
     def make_task(key: Hashable, partitions: frozenset[Partition]) -> TransactionTask:
         assert isinstance(key, int)
         # A message's facts would be split between two tasks otherwise.
         assert partitions == {Partition(settings.topic(n), key) for n in config.inputs}, partitions
         store = open_store(key)
-        return TransactionTask(key, Joining(key, store, joining), store, clients, config, now_ms)
+        stage = process.make_stage(key, store, shared)
+        return TransactionTask(key, stage, store, clients, config, now_ms)
 
     consumer = clients.group_consumer(config.group, instance_id)
     loop = Loop(
@@ -103,7 +121,7 @@ async def joiner(
 
 
 @contextmanager
-def _instance(directory: Path) -> Iterator[str]:
+def _instance(directory: Path, process: Process) -> Iterator[str]:
     """The static member's id, kept in the state directory and held under its lock.
 
     Two processes with one id would displace each other for ever (AIOKAFKA 27).
@@ -113,26 +131,36 @@ def _instance(directory: Path) -> Iterator[str]:
         with FileLock(directory / "lock", timeout=0):
             path = directory / "instance-id"
             if not path.exists():
-                path.write_text(f"joiner-{uuid4()}")
+                path.write_text(f"{process.name}-{uuid4()}")
             yield path.read_text()
     except Timeout as error:
         raise SettingsError(
-            f"another joiner uses {directory}: give this one its own SENDTRACE_DATA_DIR"
+            f"another {process.name} uses {directory}: give this one its own SENDTRACE_DATA_DIR"
         ) from error
 
 
 async def run_joiner(settings: Settings) -> None:
     """Process ``joiner``: until SIGTERM or SIGINT, then what was read is committed."""
+    await _run(JOINER, settings)
+
+
+async def run_rollup(settings: Settings) -> None:
+    """Process ``rollup``: the same, for sends of several messages."""
+    await _run(ROLLUP, settings)
+
+
+async def _run(process: Process, settings: Settings) -> None:
     stopping = stop_on_signals()
     await topics.require(settings)
     cluster = await topics.cluster_id(settings)
-    directory = settings.state_dir / group_of(settings)
+    directory = settings.state_dir / group_of(settings, process)
     registry = CollectorRegistry()
     health = Health()
-    with _instance(directory) as instance_id:
+    with _instance(directory, process) as instance_id:
         async with (
-            health_server(health, registry, settings.bind_address, settings.port("joiner")),
-            joiner(
+            health_server(health, registry, settings.bind_address, settings.port(process.name)),
+            running(
+                process,
                 settings,
                 KafkaClients(settings),
                 lambda partition: RocksStore(directory / str(partition)),

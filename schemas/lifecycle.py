@@ -93,7 +93,7 @@ class Summary(Struct, frozen=True, omit_defaults=True):
 class Lifecycle(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A set of facts about one message id, in normal form (sorted, bounded).
 
-    Erased, it is ``{message_id, erased, erased_at}`` and nothing else, for good.
+    Erased, it is ``{message_id, erased, erased_at}`` and when that is forgotten, for good.
     """
 
     v: int = 1  # a record without it is of format 1: this default never changes
@@ -103,7 +103,9 @@ class Lifecycle(Struct, frozen=True, omit_defaults=True, kw_only=True):
     overdue: tuple[Overdue, ...] = ()  # sorted by kind
     revoke_requested_at_us: int | None = None
     truncated: bool = False
+    fragment: bool = False  # began after the message was forgotten: knows only what came since
     erased: bool = False
     erased_at_us: int | None = msgspec.field(default=None, name="erased_at")
     summary: Summary | None = None
-    due_at_us: int | None = None  # the next deadline, but for the gaps that may move it
+    # When to look at it again: the next deadline (but for gaps), else when it is forgotten.
+    due_at_us: int | None = None

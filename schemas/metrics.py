@@ -107,6 +107,11 @@ FLAGGED = _standing(
     "Messages with a flag: late, contradiction, no_first_event, no_send, overdue and others",
     *("account", "api", "channel", "flag", "traffic"),
 )
+ROLLUPS = _standing(
+    "rollups",
+    "Sends of several parts and failover workflows, by what became of the whole",
+    *("account", "api", "channel", "kind", "outcome", "traffic"),
+)
 
 
 def _latency(name: str, words: str, buckets_ms: tuple[int, ...] = LATENCY_BUCKETS_MS) -> Metric:
@@ -142,7 +147,8 @@ LATENCY_CORRECTIONS = Metric(
 EVENTS = Metric(
     "events",
     "counter",
-    "Input records by topic and what they brought: new, repeat or quarantined",
+    "Input records by topic and what they brought: new, repeat, after_forgetting, quarantined or"
+    " rerouted",
     ("input", "result"),
 )
 
@@ -153,7 +159,7 @@ LATENCIES: tuple[Metric, ...] = (
 
 CATALOGUE: tuple[Metric, ...] = (
     MESSAGES, NETWORK_MESSAGES, SENDER_MESSAGES, SENDS, CODES, UNKNOWN_CODES, COST, COST_COMPARED,
-    SEGMENTS, SEGMENTED_SENDS, WITHOUT_SEND, FLAGGED, *LATENCIES, LATENCY_CORRECTIONS,
+    SEGMENTS, SEGMENTED_SENDS, WITHOUT_SEND, FLAGGED, ROLLUPS, *LATENCIES, LATENCY_CORRECTIONS,
     EVENTS,
 )  # fmt: skip
 

@@ -83,4 +83,7 @@ class Rollup(Struct, frozen=True, omit_defaults=True, kw_only=True):
     kind: Kind = "parts"
     items: tuple[Item, ...] = ()
     truncated: bool = False
+    fragment: bool = False  # began after the send was forgotten: knows only what came since
+    touched_at_us: int | None = None  # when Kafka took the last part that changed it
     summary: RollupSummary | None = None
+    due_at_us: int | None = None  # when it is forgotten

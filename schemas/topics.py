@@ -83,7 +83,6 @@ TOPICS: tuple[Topic, ...] = (
 BY_NAME: Mapping[str, Topic] = {topic.name: topic for topic in TOPICS}
 
 
-
 def totals_partition(stage: str, partition: int, partitions: int) -> int:
     """Where a stage keeps the totals of an input partition. Each has one writer.
 

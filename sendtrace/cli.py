@@ -108,6 +108,14 @@ def joiner() -> None:
 
 
 @cli.command()
+def rollup() -> None:
+    """Put sends of several messages together (Kafka to Kafka, exactly once)."""
+    from processors import wiring
+
+    _run_process(wiring.run_rollup)
+
+
+@cli.command()
 def exporter() -> None:
     """Show the totals to Prometheus (Kafka to /metrics)."""
     from sinks import exporter as module

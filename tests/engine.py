@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from processors.join.derive import summarise
 from processors.join.policy import Policy
 from processors.restore import open_reader
 from processors.store import Store
-from processors.wiring import joiner
+from processors.wiring import JOINER, Process, running
 from schemas.codec import (
     TYPE_STATUS,
     Headers,
@@ -33,7 +34,8 @@ from sendtrace.runtime.loop import LoopMetrics
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 
-ARRIVED_US = 1_790_000_000_000_000
+# Now: what was heard of weeks ago would be forgotten at once.
+ARRIVED_US = time.time_ns() // 1000
 
 
 def status_body(message_id: str, status: str, second: int = 0) -> bytes:
@@ -93,10 +95,15 @@ async def running_joiner(
     *,
     instance_id: str | None = None,
     cluster: str = "test",
+    process: Process = JOINER,
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """A joiner in a task of its own; stopped in order at the end unless it failed or was killed."""
+    """A joiner (or another process) in a task of its own.
+
+    Stopped in order at the end unless it failed or was killed.
+    """
     stopping = asyncio.Event()
-    async with joiner(
+    async with running(
+        process,
         settings,
         clients,
         open_store,
@@ -159,7 +166,7 @@ async def output(clients: Clients, settings: Settings) -> Output:
     # Totals first: when they have counted an event, its lifecycle is there to be read.
     totals: dict[bytes, bytes] = dict(await read_all(clients, settings, TOTALS))
     lifecycles = await read_all(clients, settings, LIFECYCLES)
-    latest = dict(lifecycles)
+    latest = {key: value for key, value in dict(lifecycles).items() if value}  # no tombstones
     summed: dict[LabelSet, Counter[str]] = {}
     for key, value in totals.items():
         labels = parse_key(key).labels

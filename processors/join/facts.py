@@ -47,6 +47,17 @@ def empty(message_id: str) -> Lifecycle:
     return Lifecycle(message_id=message_id)
 
 
+def is_empty(lifecycle: Lifecycle) -> bool:
+    """Whether nothing was ever heard of it, or nothing since it was forgotten."""
+    return (
+        lifecycle.send is None
+        and not lifecycle.facts
+        and not lifecycle.overdue
+        and lifecycle.revoke_requested_at_us is None
+        and lifecycle.erased_at_us is None
+    )
+
+
 def with_fact(lifecycle: Lifecycle, fact: Fact) -> Lifecycle:
     """The union with one fact. Answers ``lifecycle`` itself when nothing new is in it."""
     if lifecycle.erased:
@@ -126,6 +137,8 @@ def union(one: Lifecycle, other: Lifecycle) -> Lifecycle:
         result = with_revoke_requested(result, other.revoke_requested_at_us)
     if other.truncated and not (result.truncated or result.erased):
         result = replace(result, truncated=True, summary=None)
+    if other.fragment and not (result.fragment or result.erased):
+        result = replace(result, fragment=True, summary=None)
     return result
 
 

@@ -5,6 +5,7 @@
 | aggregated | a long SMS without its segments' times: its latency may be 5 minutes too long |
 | clock_skew | two clocks disagree: a latency came out negative and was clamped to 0 |
 | contradiction | delivered or read, and a failure as well |
+| fragment | it began after the message was forgotten, and knows only what came since |
 | foreign_account | a verified account told something that is neither the send's nor its parent |
 | late | the leading fact first arrived later than the final deadline |
 | mended_time | a time had backslashes in it |
@@ -76,6 +77,8 @@ def flags_of(
         flags.append("contradiction")
     if seen.foreign:
         flags.append("foreign_account")
+    if lifecycle.fragment:
+        flags.append("fragment")
     if late:
         flags.append("late")
     if seen.mended:

@@ -48,6 +48,14 @@ class Policy(Struct, frozen=True, kw_only=True):
     retry_step_seconds: float = 900
     # Past a deadline and its grace the engine fires it.
     grace_seconds: float = 60
+    # Forgotten a week after the last that was heard of it: Vonage reports for 72 hours, and tries
+    # again for three days at most. Never before 96 hours after its send.
+    forget_seconds: float = 7 * 24 * HOUR_SECONDS
+    forget_after_send_seconds: float = 96 * HOUR_SECONDS
+    # The rollup outlives its messages, or a late part would start a new one.
+    forget_rollup_seconds: float = 14 * 24 * HOUR_SECONDS
+    # For so long a remnant is kept; the tombstone is, too (delete.retention.ms).
+    remnant_seconds: float = 7 * 24 * HOUR_SECONDS
     test_accounts: frozenset[str] = frozenset()
     test_client_ref_prefixes: tuple[str, ...] = ()
     sandbox_hosts: frozenset[str] = frozenset({"messages-sandbox.nexmo.com"})

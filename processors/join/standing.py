@@ -37,7 +37,7 @@ class Standing:
 NOWHERE = Standing({})
 
 
-def _labels(metric: Metric, *values: str | None) -> LabelSet:
+def labels_of(metric: Metric, *values: str | None) -> LabelSet:
     """Labels stand sorted by name in the catalogue."""
     return tuple([(name, value or NONE) for name, value in zip(metric.labels, values, strict=True)])
 
@@ -57,16 +57,16 @@ def by_outcome(
 ) -> Standing:
     """What changes with the outcome."""
     amounts: Amounts = {}
-    messages = _labels(metrics.MESSAGES, account, api, channel, country, outcome, traffic)
+    messages = labels_of(metrics.MESSAGES, account, api, channel, country, outcome, traffic)
     amounts[messages, metrics.MESSAGES.name] = 1
     if category is not None:
-        codes = _labels(metrics.CODES, account, api, category, channel, code, outcome, traffic)
+        codes = labels_of(metrics.CODES, account, api, category, channel, code, outcome, traffic)
         amounts[codes, metrics.CODES.name] = 1
     for flag in flags:
-        flagged = _labels(metrics.FLAGGED, account, api, channel, flag, traffic)
+        flagged = labels_of(metrics.FLAGGED, account, api, channel, flag, traffic)
         amounts[flagged, metrics.FLAGGED.name] = 1
     if outcome == "unknown" or "unknown_code" in flags:
-        never_seen = _labels(metrics.UNKNOWN_CODES, api, code, status_last)
+        never_seen = labels_of(metrics.UNKNOWN_CODES, api, code, status_last)
         amounts[never_seen, metrics.UNKNOWN_CODES.name] = 1
     return Standing(amounts)
 
@@ -85,9 +85,9 @@ def by_send(
 ) -> Standing:
     """What the send tells, or that there is none."""
     amounts: Amounts = {}
-    whose = _labels(metrics.WITHOUT_SEND, account, api, channel, traffic)
+    whose = labels_of(metrics.WITHOUT_SEND, account, api, channel, traffic)
     if has_send:
-        sends = _labels(metrics.SENDS, account, answer, api, channel, answer_status, traffic)
+        sends = labels_of(metrics.SENDS, account, answer, api, channel, answer_status, traffic)
         amounts[sends, metrics.SENDS.name] = 1
     else:
         amounts[whose, metrics.WITHOUT_SEND.name] = 1
@@ -113,11 +113,11 @@ def by_cost(
     estimate_units: int | None,
 ) -> Standing:
     whose = account, api, channel
-    cost = _labels(metrics.COST, *whose, cost_source, country, currency, traffic)
+    cost = labels_of(metrics.COST, *whose, cost_source, country, currency, traffic)
     amounts: Amounts = {(cost, metrics.COST.name): cost_units}
     if cost_source == "event" and estimate_units is not None:
-        event = _labels(metrics.COST_COMPARED, *whose, "event", currency, traffic)
-        estimate = _labels(metrics.COST_COMPARED, *whose, "estimate", currency, traffic)
+        event = labels_of(metrics.COST_COMPARED, *whose, "event", currency, traffic)
+        estimate = labels_of(metrics.COST_COMPARED, *whose, "estimate", currency, traffic)
         amounts[event, metrics.COST_COMPARED.name] = cost_units
         amounts[estimate, metrics.COST_COMPARED.name] = estimate_units
     return Standing(amounts)
@@ -127,13 +127,13 @@ def by_cost(
 def by_network(
     channel: str | None, network: str | None, outcome: Outcome, traffic: str
 ) -> Standing:
-    labels = _labels(metrics.NETWORK_MESSAGES, channel, network, outcome, traffic)
+    labels = labels_of(metrics.NETWORK_MESSAGES, channel, network, outcome, traffic)
     return Standing({(labels, metrics.NETWORK_MESSAGES.name): 1})
 
 
 @lru_cache(_REMEMBERED)
 def by_sender(channel: str | None, outcome: Outcome, sender: str | None, traffic: str) -> Standing:
-    labels = _labels(metrics.SENDER_MESSAGES, channel, outcome, sender, traffic)
+    labels = labels_of(metrics.SENDER_MESSAGES, channel, outcome, sender, traffic)
     return Standing({(labels, metrics.SENDER_MESSAGES.name): 1})
 
 
@@ -159,11 +159,14 @@ def of_latency(
     return LatencyLabels(
         tuple(
             [
-                _labels(metric, account, api, channel, clock, traffic)
+                labels_of(metric, account, api, channel, clock, traffic)
                 for metric, clock in zip(timed, clocks, strict=True)
             ]
         ),
         tuple(
-            [_labels(corrections, account, api, channel, metric.name, traffic) for metric in timed]
+            [
+                labels_of(corrections, account, api, channel, metric.name, traffic)
+                for metric in timed
+            ]
         ),
     )

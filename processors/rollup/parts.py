@@ -2,7 +2,8 @@
 
 A message is one of several if it is in a workflow (failover), or a part of a send of more than one.
 The key is the workflow's id, else the send's. A message alone makes no part; an erased one neither,
-and what its part said before holds nothing personal.
+and what its part said before holds nothing personal. Nor does a fragment, which knows less than its
+part told before.
 
 Source: RULES sections 2 and 3, DESIGN section 3 (topic ``parts``).
 """
@@ -16,7 +17,7 @@ from schemas.rollup import Kind, Part
 def part_of(lifecycle: Lifecycle) -> tuple[str, Part] | None:
     """The key and value for topic ``parts``, of a lifecycle that has its summary."""
     s, send = lifecycle.summary, lifecycle.send
-    if s is None:
+    if s is None or lifecycle.fragment:
         return None
     kind: Kind
     if s.workflow_id is not None:

@@ -54,7 +54,7 @@ class StackPlan:
     @property
     def stop_order(self) -> tuple[str, ...]:
         """Sources first, so that what is under way can flow out."""
-        return ("simulator", "edge", "joiner", "loader", "exporter")
+        return ("simulator", "edge", "joiner", "rollup", "loader", "exporter")
 
 
 def make_plan(settings: Settings, environment: Mapping[str, str], options: Options) -> StackPlan:
@@ -111,7 +111,7 @@ def child_environment(environment: Mapping[str, str], settings: Settings) -> dic
 
 def _ports(settings: Settings, own_kafka: bool, own_postgres: bool) -> dict[str, int]:
     ports = {"edge": settings.port("edge"), "edge's internal port": settings.port("edge_internal")}
-    ports |= {name: settings.port(name) for name in ("joiner", "loader", "exporter")}
+    ports |= {name: settings.port(name) for name in ("joiner", "rollup", "loader", "exporter")}
     if 0 in ports.values():
         raise SettingsError("`sendtrace up` needs fixed ports: set no SENDTRACE_*_PORT to 0")
     base = settings.port_base
@@ -126,6 +126,7 @@ def _processes(settings: Settings) -> tuple[ChildPlan, ...]:
     return (
         ChildPlan("edge", ("edge",), settings.port("edge_internal")),
         ChildPlan("joiner", ("joiner",), settings.port("joiner")),
+        ChildPlan("rollup", ("rollup",), settings.port("rollup")),
         ChildPlan("loader", ("loader",), settings.port("loader")),
         ChildPlan("exporter", ("exporter",), settings.port("exporter")),
     )

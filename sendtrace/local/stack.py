@@ -3,9 +3,9 @@
 1. Take the data folder's lock; refuse at once what would fail later (ports, permissions, room);
    make the secrets that are missing.
 2. Kafka with its topics, and PostgreSQL with its migrations, side by side.
-3. edge, joiner, loader and exporter; wait until each is ready.
+3. edge, joiner, rollup, loader and exporter; wait until each is ready.
 4. The simulator, and the live table, until Ctrl-C or SIGTERM.
-5. Stop: simulator, edge, joiner, loader, exporter, PostgreSQL, Kafka. Data stays for next time.
+5. Stop: simulator, edge, joiner, rollup, loader, exporter, PostgreSQL, Kafka. The data stays.
 """
 
 from __future__ import annotations

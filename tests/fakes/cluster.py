@@ -26,6 +26,7 @@ class Cluster(Protocol):
 
     def open_store(self, partition: int) -> Store: ...
     def second_store(self, partition: int) -> Store: ...
+    def rollup_store(self, partition: int) -> Store: ...
     def lose_stores(self) -> None: ...
     def home(self, key: str) -> int: ...
     async def move_group_offsets(self, offset: int) -> None: ...
@@ -45,6 +46,9 @@ class MemoryCluster:
 
     def second_store(self, partition: int) -> Store:
         return self._stores.setdefault(("second", partition), MemoryStore())
+
+    def rollup_store(self, partition: int) -> Store:
+        return self._stores.setdefault(("rollup", partition), MemoryStore())
 
     def lose_stores(self) -> None:
         self._stores.clear()
@@ -69,6 +73,9 @@ class KafkaCluster:
 
     def second_store(self, partition: int) -> Store:
         return RocksStore(self._directory / "second" / str(partition))
+
+    def rollup_store(self, partition: int) -> Store:
+        return RocksStore(self._directory / "rollup" / str(partition))
 
     def lose_stores(self) -> None:
         shutil.rmtree(self._directory / "first")

@@ -14,13 +14,20 @@ def test_everything_is_started_here_by_default() -> None:
         "edge": 8080,
         "edge's internal port": 8081,
         "joiner": 8083,
+        "rollup": 8086,
         "exporter": 8084,
         "loader": 8085,
         "Kafka": 19092,
         "Kafka's controller": 19093,
         "PostgreSQL": 15432,
     }
-    assert [process.name for process in plan.processes] == ["edge", "joiner", "loader", "exporter"]
+    assert [process.name for process in plan.processes] == [
+        "edge",
+        "joiner",
+        "rollup",
+        "loader",
+        "exporter",
+    ]
     assert plan.simulator is not None
     assert plan.simulator.arguments == ("simulate", "--rate", "20.0")
 

@@ -11,7 +11,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from processors.aside import Aside
 from processors.join.contribution import Totals
 from processors.store import Meta
-from processors.wiring import _instance
+from processors.wiring import JOINER, _instance
 from schemas.topics import STATUSES
 from sendtrace.runtime.kafka import Partition, Record
 from sendtrace.runtime.quarantine import SAMPLE, TooMuchQuarantine
@@ -129,9 +129,9 @@ def test_half_of_the_records_may_be_unusable() -> None:
 
 
 def test_two_joiners_do_not_share_a_state_directory(tmp_path: Path) -> None:
-    with _instance(tmp_path) as first:
-        with pytest.raises(SettingsError, match="SENDTRACE_DATA_DIR"), _instance(tmp_path):
+    with _instance(tmp_path, JOINER) as first:
+        with pytest.raises(SettingsError, match="SENDTRACE_DATA_DIR"), _instance(tmp_path, JOINER):
             pass
         assert first
-    with _instance(tmp_path) as again:
+    with _instance(tmp_path, JOINER) as again:
         assert again == first  # the same static member after a restart
