@@ -71,9 +71,12 @@ class Traffic:
 
 
 async def produce(
-    clients: Clients, settings: Settings, traffic: Iterable[tuple[str, bytes, Headers]]
+    clients: Clients,
+    settings: Settings,
+    traffic: Iterable[tuple[str, bytes, Headers]],
+    topic: str = STATUSES,
 ) -> None:
-    """Write statuses as the edge does: keyed, murmur2, acks=all."""
+    """Write records as the edge does: keyed, murmur2, acks=all."""
     producer = clients.producer()
     await producer.start()
     batches: dict[int, object] = {}
@@ -83,7 +86,7 @@ async def produce(
         added = batch.append(timestamp=None, key=key.encode(), value=body, headers=headers)  # type: ignore[attr-defined]
         assert added is not None
     for p, batch in batches.items():
-        await (await producer.send_batch(batch, settings.topic(STATUSES), partition=p))  # type: ignore[arg-type]
+        await (await producer.send_batch(batch, settings.topic(topic), partition=p))  # type: ignore[arg-type]
     await producer.stop()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,8 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingest.app import serve
-from processors.store import Store
-from sendtrace.runtime.kafka import Clients
+from processors.wiring import ROLLUP
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 from sinks.exporter import TotalsCollector, export
@@ -22,6 +21,7 @@ from sinks.postgres import Warehouse
 from sinks.sums import Sums
 
 from engine import running_joiner
+from fakes.cluster import Cluster
 
 
 @dataclass
@@ -46,15 +46,17 @@ class Pipeline:
 
 @asynccontextmanager
 async def running_pipeline(
-    settings: Settings, clients: Clients, open_store: Callable[[int], Store], warehouse: Warehouse
+    settings: Settings, cluster: Cluster, warehouse: Warehouse
 ) -> AsyncIterator[Pipeline]:
-    """Edge, joiner, exporter and loader; every stage is stopped in order at the end."""
+    """Edge, joiner, rollup, exporter and loader; all are stopped in order at the end."""
+    clients = cluster.clients
     stopping = asyncio.Event()
     ports: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
     sums, registry, exporting = Sums(), CollectorRegistry(), Health()
     registry.register(TotalsCollector(sums))
     async with (
-        running_joiner(settings, clients, open_store),
+        running_joiner(settings, clients, cluster.open_store),
+        running_joiner(settings, clients, cluster.rollup_store, process=ROLLUP),
         aiohttp.ClientSession() as http,
         asyncio.TaskGroup() as group,
     ):

@@ -30,7 +30,7 @@ from sinks.migrate import migrate
 
 from engine import output
 
-PROCESSES = ("edge", "joiner", "exporter", "loader")
+PROCESSES = ("edge", "joiner", "rollup", "loader", "exporter")
 RATE = 60
 START_SECONDS = 30
 
@@ -117,7 +117,7 @@ async def test_each_process_killed_under_traffic(
             "simulate", "--rate", str(RATE), "--for", "15s", "--ledger", str(ledger), "--seed", "7"
         )
         await asyncio.sleep(2)
-        for name in ("joiner", "loader", "edge", "exporter", "joiner"):
+        for name in ("joiner", "loader", "edge", "rollup", "exporter", "joiner"):
             await pipeline.kill(name)
             began = time.monotonic()
             await pipeline.start(name)

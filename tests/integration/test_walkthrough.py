@@ -112,7 +112,7 @@ async def test_in_memory_in_under_a_second() -> None:
     )
     cluster, warehouse = MemoryCluster(settings), MemoryWarehouse()
     began = time.monotonic()
-    async with running_pipeline(settings, cluster.clients, cluster.open_store, warehouse) as pipe:
+    async with running_pipeline(settings, cluster, warehouse) as pipe:
         await post_everything(pipe)
 
         async def arrived() -> bool:
@@ -149,7 +149,7 @@ async def test_on_real_kafka_and_postgresql(
     await migrate(postgres_dsn)
     cluster, warehouse = KafkaCluster(settings, tmp_path / "state"), PostgresWarehouse(postgres_dsn)
     database = await asyncpg.connect(postgres_dsn)
-    async with running_pipeline(settings, cluster.clients, cluster.open_store, warehouse) as pipe:
+    async with running_pipeline(settings, cluster, warehouse) as pipe:
         await post_everything(pipe)
 
         async def arrived() -> bool:
