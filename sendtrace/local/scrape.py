@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from sendtrace.local.table import Sample, Scrape, samples
+from sendtrace.local.figures import Sample, Scrape, samples
 
 # A process that takes longer than the table's period has nothing to show this time.
 SCRAPE_TIMEOUT_SECONDS = 0.8

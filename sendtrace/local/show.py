@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Mapping
 
 import aiohttp
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from sendtrace.local.database import Database
+from sendtrace.local.figures import Scrape, figures
 from sendtrace.local.scrape import scrape
-from sendtrace.local.table import Scrape, figures, line, table
+from sendtrace.local.table import line, table
 
 TABLE_SECONDS = 1.0
 # Where nobody watches, a line a second would only fill the log.
@@ -29,20 +31,25 @@ class Screen:
         """One thing that happened. Above the table, if that is shown."""
         self._console.print(Text(text), soft_wrap=True)
 
-    async def live(self, session: aiohttp.ClientSession, ports: Mapping[str, int]) -> None:
+    async def live(
+        self, session: aiohttp.ClientSession, ports: Mapping[str, int], database: Database
+    ) -> None:
         """Show the figures until cancelled."""
         if self._console.is_terminal:
-            await self._live_table(session, ports)
+            await self._live_table(session, ports, database)
         else:
             await self._lines(session, ports)
 
-    async def _live_table(self, session: aiohttp.ClientSession, ports: Mapping[str, int]) -> None:
+    async def _live_table(
+        self, session: aiohttp.ClientSession, ports: Mapping[str, int], database: Database
+    ) -> None:
         before: Scrape | None = None
         # Drawn when there is something new, not by a thread of rich's four times a second.
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
                 now = await scrape(session, ports)
-                live.update(Group(table(figures(before, now))), refresh=True)
+                shown = figures(before, now, await database.size_bytes())
+                live.update(table(shown), refresh=True)
                 before = now
                 await asyncio.sleep(TABLE_SECONDS)
 

@@ -21,6 +21,7 @@ import aiohttp
 
 from sendtrace.local import ports, record, secrets
 from sendtrace.local.config import masked_url
+from sendtrace.local.database import Database
 from sendtrace.local.datadir import DataDirLock, explained
 from sendtrace.local.plan import MADE_BY_US, ChildPlan, StackPlan, child_environment
 from sendtrace.local.process import LocalStackError
@@ -107,7 +108,8 @@ async def _run(plan: StackPlan, environment: Mapping[str, str], screen: Screen) 
             if plan.simulator is not None:
                 supervisor.start(plan.simulator)
             screen.say(_banner(plan, time.monotonic() - began))
-            await screen.live(session, {p.name: p.port for p in plan.processes})
+            ports = {process.name: process.port for process in plan.processes}
+            await screen.live(session, ports, Database(plan.settings.postgres_dsn))
 
 
 async def _all_ready(session: aiohttp.ClientSession, processes: tuple[ChildPlan, ...]) -> None:

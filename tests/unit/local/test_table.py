@@ -9,8 +9,18 @@ from rich.console import Console
 from ingest.errors import KAFKA_SLOW, QUARANTINED, SENDS_ACCEPTED
 from ingest.metrics import Metrics
 from schemas import metrics
-from sendtrace.local import table as shown_figures
-from sendtrace.local.table import Figures, Pick, Scrape, figures, line, samples, table
+from schemas.vonage.errors import lookup
+from sendtrace.local import figures as shown_figures
+from sendtrace.local.figures import (
+    Failure,
+    Figures,
+    Latency,
+    Pick,
+    Scrape,
+    figures,
+    samples,
+)
+from sendtrace.local.table import line, table
 
 EDGE = """
 # TYPE sendtrace_edge_answers_total counter
@@ -94,23 +104,82 @@ def test_outcomes_are_what_entered_less_what_left_largest_first() -> None:
 def test_refused_quarantined_and_lags() -> None:
     shown = figures(None, scrape(1.0, edge=EDGE % 100, joiner=JOINER % 1, exporter=EXPORTER))
     assert (shown.refused, shown.quarantined) == (2, 3)
-    assert shown.lags == (("joiner", 7), ("loader", None), ("exporter", 0))
+    assert shown.lags == (
+        ("joiner", 7),
+        ("rollup", None),
+        ("loader", None),
+        ("exporter", 0),
+    )
 
 
 def test_a_process_that_does_not_answer_is_unknown_and_not_zero() -> None:
     shown = figures(scrape(1.0), scrape(2.0))
     assert (shown.webhooks_per_second, shown.refused) == (None, None)
     assert line(shown) == (
-        "webhooks/s -  sends/s -  joined/s -  |  none yet  |  "
-        "behind by joiner=- loader=- exporter=-"
+        "webhooks/s -  sends/s -  joined/s -  |  none yet  |  delivered - of answered, "
+        "- of accepted  |  behind by joiner=- rollup=- loader=- exporter=-"
     )
 
 
-def test_the_table_shows_every_figure() -> None:
-    shown = Figures(31.25, 20.0, 50.0, 0, 3, (("delivered", 12345),), (("joiner", 7),))
-    console = Console(width=100, file=StringIO())
+RATES = """
+# TYPE sendtrace_messages_total counter
+sendtrace_messages_total{outcome="delivered",traffic="live"} 80
+sendtrace_messages_total{outcome="read",traffic="live"} 10
+sendtrace_messages_total{outcome="rejected",traffic="live"} 10
+sendtrace_messages_total{outcome="pending",traffic="live"} 80
+sendtrace_messages_total{outcome="refused",traffic="live"} 7
+sendtrace_messages_total{outcome="delivered",traffic="test"} 1000
+# TYPE sendtrace_codes_total counter
+sendtrace_codes_total{api="messages",code="1240",outcome="rejected",traffic="live"} 8
+sendtrace_codes_total{api="sms",code="9",outcome="failed",traffic="live"} 9
+sendtrace_codes_total{api="sms",code="none",outcome="expired",traffic="live"} 1
+sendtrace_codes_total{api="sms",code="1",outcome="refused",traffic="live"} 2
+sendtrace_codes_total{api="sms",code="4711",outcome="failed",traffic="live"} 3
+# TYPE sendtrace_codes_withdrawn_total counter
+sendtrace_codes_withdrawn_total{api="sms",code="9",outcome="failed",traffic="live"} 3
+# TYPE sendtrace_carrier_latency_seconds histogram
+sendtrace_carrier_latency_seconds_bucket{le="1.0",traffic="live"} 10
+sendtrace_carrier_latency_seconds_bucket{le="2.0",traffic="live"} 90
+sendtrace_carrier_latency_seconds_bucket{le="+Inf",traffic="live"} 100
+sendtrace_carrier_latency_seconds_count{traffic="live"} 100
+sendtrace_carrier_latency_seconds_sum{traffic="live"} 150
+"""
+
+
+def test_two_delivery_rates_without_test_traffic_and_refusals() -> None:
+    shown = figures(None, scrape(1.0, exporter=RATES))
+    assert shown.of_answered == 90 / 100
+    assert shown.of_accepted == 90 / 180
+
+
+def test_failures_are_told_in_words_the_most_frequent_first() -> None:
+    shown = figures(None, scrape(1.0, exporter=RATES))
+    assert shown.failures == (
+        Failure("1240", f"rejected: {lookup('messages', '1240').name}", 8),
+        Failure("9", f"failed: {lookup('dlr', '9').name}", 6),
+        Failure("4711", "failed: a code that is not in the catalogue", 3),
+        Failure("1", f"refused: {lookup('sms_send', '1').name}", 2),
+        Failure("none", "expired: nobody confirmed it in time", 1),
+    )
+
+
+def test_latencies_come_from_the_buckets_as_in_prometheus() -> None:
+    shown = figures(None, scrape(1.0, exporter=RATES))
+    assert shown.latencies == (Latency("carrier", 100, 1.5, 2.0),)
+
+
+def test_the_table_shows_every_figure_in_80_columns() -> None:
+    shown = Figures(
+        31.25, 20.0, 50.0, 0, 3, (("delivered", 12345),), (("joiner", 7),), 0.961, 0.91,
+        (Latency("carrier", 9, 2.125, 61.0),), (Failure("1240", "rejected: spam", 77),), 12_340_000,
+    )  # fmt: skip
+    console = Console(width=80, file=StringIO())
     with console.capture() as captured:
         console.print(table(shown))
     text = captured.get()
-    for expected in ("31.2", "20.0", "50.0", "12,345", "delivered", "joiner behind by", "3"):
+    for expected in (
+        "31.2", "20.0", "50.0", "12,345", "delivered", "joiner behind by", "3", "96.1 %", "91.0 %",
+        "2.12 s", "61 s", "77", "1240", "rejected: spam", "12.3 MB",
+    ):  # fmt: skip
         assert expected in text
+    assert "\u2026" not in text  # nothing was cut off
