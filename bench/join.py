@@ -16,6 +16,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,7 @@ from processors.wiring import JOINER, running
 from schemas.codec import TYPE_SEND, TYPE_STATUS, cloud_event, encode
 from schemas.events import Send
 from schemas.topics import SENDS, STATUSES, partition_of
-from sendtrace.runtime.kafka import Clients, KafkaClients, Partition
+from sendtrace.runtime.kafka import Batch, Clients, KafkaClients, Partition
 from sendtrace.runtime.loop import LoopMetrics
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings, from_environment
@@ -36,7 +37,7 @@ EVENTS_PER_MESSAGE = 3
 LIMIT_SECONDS = 240.0
 
 
-def _status(message_id: str, status: str, second: int) -> bytes:
+def status_body(message_id: str, status: str, second: int) -> bytes:
     return (
         f'{{"message_uuid":"{message_id}","to":"447700900000","from":"447700900001",'
         f'"timestamp":"2026-11-22T05:00:{second:02}Z","status":"{status}",'
@@ -61,11 +62,26 @@ def _send(message_id: str, at_us: int) -> bytes:
     )
 
 
-async def fill(clients: Clients, settings: Settings, messages: int) -> None:
-    """A send and two statuses per message, as the edge writes them; not in order of message."""
+EventToFill = tuple[str, str, bytes]  # topic without prefix, message id, value
+
+
+def events_of(messages: int) -> Iterator[EventToFill]:
+    """A send and two statuses per message; not in order of message."""
+    at_us = time.time_ns() // 1000  # arrivals long ago would all be overdue
+    for block in range(0, messages, 2_000):
+        ids = [
+            f"bbbbbbbb-0000-4000-8000-{n:012d}" for n in range(block, min(messages, block + 2_000))
+        ]
+        yield from ((SENDS, i, _send(i, at_us)) for i in ids)
+        yield from ((STATUSES, i, status_body(i, "submitted", 1)) for i in ids)
+        yield from ((STATUSES, i, status_body(i, "delivered", 4)) for i in ids)
+
+
+async def produce(clients: Clients, settings: Settings, events: Iterable[EventToFill]) -> None:
+    """Events as the edge writes them, with arrivals of now."""
     producer = clients.producer()
     await producer.start()
-    at_us = time.time_ns() // 1000  # arrivals long ago would all be overdue
+    at_us = time.time_ns() // 1000
     headers = {
         topic: cloud_event(
             ce_type=ce_type,
@@ -76,25 +92,20 @@ async def fill(clients: Clients, settings: Settings, messages: int) -> None:
         )
         for topic, ce_type in ((STATUSES, TYPE_STATUS), (SENDS, TYPE_SEND))
     }
-    batches = {}
+    batches: dict[tuple[str, int], Batch] = {}
     acks = []
-    for block in range(0, messages, 2_000):
-        ids = [
-            f"bbbbbbbb-0000-4000-8000-{n:012d}" for n in range(block, min(messages, block + 2_000))
-        ]
-        events = [(SENDS, i, _send(i, at_us)) for i in ids]
-        events += [(STATUSES, i, _status(i, "submitted", 1)) for i in ids]
-        events += [(STATUSES, i, _status(i, "delivered", 4)) for i in ids]
-        for topic, message_id, value in events:
-            key = message_id.encode()
-            target = topic, partition_of(key, settings.partitions)
-            batch = batches.setdefault(target, producer.create_batch())
-            if batch.append(timestamp=None, key=key, value=value, headers=headers[topic]) is None:
-                acks.append(
-                    await producer.send_batch(batch, settings.topic(topic), partition=target[1])
-                )
-                batch = batches[target] = producer.create_batch()
-                batch.append(timestamp=None, key=key, value=value, headers=headers[topic])
+    for topic, message_id, value in events:
+        key = message_id.encode()
+        target = topic, partition_of(key, settings.partitions)
+        batch = batches.get(target)
+        if batch is None:
+            batch = batches[target] = producer.create_batch()
+        if batch.append(timestamp=None, key=key, value=value, headers=headers[topic]) is None:
+            acks.append(
+                await producer.send_batch(batch, settings.topic(topic), partition=target[1])
+            )
+            batch = batches[target] = producer.create_batch()
+            batch.append(timestamp=None, key=key, value=value, headers=headers[topic])
     for (topic, partition), batch in batches.items():
         acks.append(await producer.send_batch(batch, settings.topic(topic), partition=partition))
     await asyncio.gather(*acks)
@@ -193,7 +204,7 @@ async def main(what: str, messages: int) -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     async with asyncio.timeout(LIMIT_SECONDS):
         if what == "fill":
-            await fill(clients, settings, messages)
+            await produce(clients, settings, events_of(messages))
         else:
             await {"joiner": run_joiner, "bare": run_bare}[what](clients, settings, events)
     after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - began
