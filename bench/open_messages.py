@@ -64,7 +64,7 @@ class Figures(Struct, frozen=True):
     filled_bytes: int
     filled_peak_bytes: int
     disk_bytes: int
-    join_seconds: float
+    join_cpu_us: float  # of the joiner, for each message
     after_sigterm: Restart
     after_sigkill: Restart
     without_state: Restart
@@ -129,6 +129,10 @@ class JoinerProcess:
         self.peak_bytes = max(self.peak_bytes, used)
         return used
 
+    def cpu_seconds(self) -> float:
+        times = self._memory.cpu_times()
+        return float(times.user + times.system)
+
     async def end(self, *, kill: bool) -> None:
         if kill:
             self._process.kill()
@@ -162,10 +166,10 @@ async def measure(kafka: LocalKafka, directory: Path, messages: int) -> Figures:
     async with joiner_process(settings) as joiner:
         await joiner.until_ready()
         empty_bytes = await joiner.settled_bytes()
-        began = time.monotonic()
+        cpu_seconds = joiner.cpu_seconds()
         await fill_apart(settings, messages)
         await joiner.until_read(messages)
-        join_seconds = time.monotonic() - began
+        join_cpu_us = (joiner.cpu_seconds() - cpu_seconds) * 1e6 / messages
         filled_bytes = await joiner.settled_bytes()
         filled_peak_bytes = joiner.peak_bytes
         await joiner.end(kill=False)
@@ -182,7 +186,7 @@ async def measure(kafka: LocalKafka, directory: Path, messages: int) -> Figures:
         filled_bytes,
         filled_peak_bytes,
         disk_bytes,
-        join_seconds,
+        join_cpu_us,
         after_sigterm,
         after_sigkill,
         without_state,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,8 @@ import msgspec
 from msgspec import Struct
 from rocksdict import (
     AccessType,
+    BlockBasedOptions,
+    Cache,
     DBCompressionType,
     Options,
     Rdict,
@@ -196,9 +199,21 @@ def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_compression_type(DBCompressionType.lz4())
-    # Twelve stores share a process: small write buffers, or they alone take a gigabyte.
-    options.set_write_buffer_size(8 * 1_048_576)
+    # Twelve stores share a process, and have two each: half as much memory as with 8 MiB, and no
+    # more CPU. With 2 MiB merging costs a fifth more.
+    options.set_write_buffer_size(4 * 1_048_576)
     options.set_max_write_buffer_number(2)
     options.set_keep_log_file_num(2)
     options.set_max_open_files(64)
+    tables = BlockBasedOptions()
+    tables.set_block_cache(_block_cache())
+    # A message's first event asks for a key that is not there: answered without reading a block.
+    tables.set_bloom_filter(10, block_based=False)
+    options.set_block_based_table_factory(tables)
     return options
+
+
+@cache
+def _block_cache() -> Cache:
+    """One for all stores of the process: each has one of 32 MiB of its own otherwise."""
+    return Cache(32 * 1_048_576)
