@@ -1,6 +1,6 @@
 """What a joiner with many open messages costs: memory, and the time until it is back.
 
-    python -m bench.open_messages [MESSAGES]          (a Kafka of its own; a million by default)
+    python -m bench.open_messages                     (a Kafka of its own)
     python -m bench.open_messages fill MESSAGES       (settings from the environment)
 
 Real Kafka, real RocksDB, and `sendtrace joiner` as it is deployed, one for all 12 partitions. Each
@@ -28,6 +28,8 @@ import aiohttp
 import msgspec
 import psutil
 from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
 
 from bench.join import EventToFill, produce, status_body
 from processors.wiring import group_of
@@ -50,10 +52,10 @@ MEGABYTE = 1_048_576
 class Restart(Struct, frozen=True):
     """From the start of the process; an event of an open message waits for it."""
 
-    seconds_to_ready: float
-    seconds_to_output: float
     settled_bytes: int
     peak_bytes: int
+    seconds_to_ready: float
+    seconds_to_output: float
 
 
 class Figures(Struct, frozen=True):
@@ -65,6 +67,7 @@ class Figures(Struct, frozen=True):
     filled_peak_bytes: int
     disk_bytes: int
     join_cpu_us: float  # of the joiner, for each message
+    stop_seconds: float  # from SIGTERM to the end
     after_sigterm: Restart
     after_sigkill: Restart
     without_state: Restart
@@ -172,7 +175,9 @@ async def measure(kafka: LocalKafka, directory: Path, messages: int) -> Figures:
         join_cpu_us = (joiner.cpu_seconds() - cpu_seconds) * 1e6 / messages
         filled_bytes = await joiner.settled_bytes()
         filled_peak_bytes = joiner.peak_bytes
+        began = time.monotonic()
         await joiner.end(kill=False)
+        stop_seconds = time.monotonic() - began
     state = settings.state_dir / group_of(settings)
     disk_bytes = sum(path.stat().st_size for path in state.rglob("*") if path.is_file())
     after_sigterm = await restart(settings, messages, 0)
@@ -187,6 +192,7 @@ async def measure(kafka: LocalKafka, directory: Path, messages: int) -> Figures:
         filled_peak_bytes,
         disk_bytes,
         join_cpu_us,
+        stop_seconds,
         after_sigterm,
         after_sigkill,
         without_state,
@@ -216,7 +222,7 @@ async def restart(settings: Settings, messages: int, number: int) -> Restart:
         seconds_to_output = await asyncio.wait_for(output, START_SECONDS) - began
         settled_bytes = await joiner.settled_bytes()
         await joiner.end(kill=True)
-    return Restart(seconds_to_ready, seconds_to_output, settled_bytes, joiner.peak_bytes)
+    return Restart(settled_bytes, joiner.peak_bytes, seconds_to_ready, seconds_to_output)
 
 
 async def _first_output(clients: KafkaClients, settings: Settings) -> float:
@@ -235,22 +241,48 @@ async def _first_output(clients: KafkaClients, settings: Settings) -> float:
         await reader.stop()
 
 
+def show(console: Console, figures: Figures) -> None:
+    table = Table(title=f"{figures.messages:,} open messages in one joiner")
+    for column in ("", "MB settled", "MB peak", "bytes a message", "ready s", "first output s"):
+        table.add_column(column, justify="right")
+    for what, settled, peak, *seconds in (
+        ("empty", figures.empty_bytes, figures.empty_bytes),
+        ("joined", figures.filled_bytes, figures.filled_peak_bytes),
+        ("after SIGTERM", *msgspec.structs.astuple(figures.after_sigterm)),
+        ("after SIGKILL", *msgspec.structs.astuple(figures.after_sigkill)),
+        ("without its state", *msgspec.structs.astuple(figures.without_state)),
+    ):
+        table.add_row(
+            what,
+            f"{settled / MEGABYTE:.0f}",
+            f"{peak / MEGABYTE:.0f}",
+            f"{figures.bytes_a_message(settled):.0f}",
+            *(f"{value:.1f}" for value in seconds),
+        )
+    console.print(table)
+    console.print(
+        f"{figures.disk_bytes / figures.messages:.0f} bytes of disk a message; joined with "
+        f"{figures.join_cpu_us:.0f} us of CPU each; stopped in {figures.stop_seconds:.1f} s; "
+        f"{figures.restored_a_second:,.0f} restored a s"
+    )
+
+
+async def measure_apart() -> Figures:
+    """With a Kafka of its own: a million messages more than others would want to carry."""
+    with tempfile.TemporaryDirectory() as directory:
+        kafka = await LocalKafka.start(Path(directory) / "kafka", heap_megabytes=1024)
+        try:
+            return await measure(kafka, Path(directory) / "data", MESSAGES)
+        finally:
+            await kafka.stop()
+
+
 async def main(arguments: list[str]) -> None:
     if arguments[:1] == ["fill"]:
         settings = from_environment(os.environ)
         await produce(KafkaClients(settings), settings, submitted(int(arguments[1])))
         return
-    messages = int(arguments[0]) if arguments else MESSAGES
-    with tempfile.TemporaryDirectory() as directory:
-        kafka = await LocalKafka.start(Path(directory) / "kafka", heap_megabytes=1024)
-        try:
-            figures = await measure(kafka, Path(directory) / "data", messages)
-        finally:
-            await kafka.stop()
-    print(msgspec.json.format(msgspec.json.encode(figures), indent=2).decode())
-    for name in ("after_sigterm", "after_sigkill", "without_state"):
-        print(name, round(figures.bytes_a_message(getattr(figures, name).settled_bytes)))
-    print("filled", round(figures.bytes_a_message(figures.filled_bytes)))
+    show(Console(), await measure_apart())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
+from bench import open_messages
 from sendtrace.local.kafka import LocalKafka
 from sendtrace.local.process import choose_port, port_is_free
 from sendtrace.runtime import topics
@@ -139,6 +140,7 @@ async def main() -> None:
             joined = await join_rounds(kafka, console)
         finally:
             await kafka.stop()
+    opened = await open_messages.measure_apart()
     decoded = run("bench.decode", settings=Settings())
     table = Table(title="decode: microseconds a call")
     for column in ("what", "us"):
@@ -148,6 +150,7 @@ async def main() -> None:
     console.print(table)
     show(console, "edge: per webhook answered 200", edged, "cpu_us_per_request")
     show(console, "join: per input event", joined, "cpu_us_per_event")
+    open_messages.show(console, opened)
 
 
 if __name__ == "__main__":
