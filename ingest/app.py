@@ -24,9 +24,11 @@ from ingest.handlers import Dependencies, respond, webhook
 from ingest.metrics import Metrics
 from ingest.producers import RECORD_LIMIT_BYTES
 from ingest.publish import RECORD_OVERHEAD_BYTES, Publisher
+from ingest.refusals import Refusals
 from ingest.reread import Reread, reread_accounts, reread_sends_token
 from ingest.sends import PATH as SENDS_PATH
 from ingest.sends import post_sends
+from ingest.verify import stale_after
 from schemas.vonage.fields import ID_LENGTH
 from sendtrace.runtime import topics
 from sendtrace.runtime.accounts import Accounts
@@ -130,6 +132,8 @@ def dependencies(settings: Settings, publisher: Publisher, metrics: Metrics) -> 
         now_us=lambda: time.time_ns() // 1000,
         body_limit_bytes=min(settings.edge_body_limit_bytes, _VALUE_LIMIT_BYTES),
         read_seconds=settings.edge_budget_seconds,
+        refusals=Refusals(int(settings.retry_step_seconds / settings.time_scale * 1_000_000)),
+        stale_after=stale_after(settings.time_scale),
     )
 
 

@@ -12,6 +12,7 @@ from ingest.handlers import Dependencies
 from ingest.metrics import Metrics
 from ingest.pulses import new_edge_id, pulse
 from ingest.reread import Reread, watch
+from schemas.pulses import every_seconds
 from sendtrace.runtime.accounts import Accounts
 from sendtrace.runtime.settings import Settings
 
@@ -84,4 +85,5 @@ def _watched(
 
 def pulses(given: Dependencies, settings: Settings) -> Work:
     """One for the whole edge."""
-    return [pulse(given, settings.partitions, new_edge_id())]
+    pause_seconds = every_seconds(settings.time_scale)
+    return [pulse(given, settings.partitions, new_edge_id(), pause_seconds)]

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
-from msgspec import Struct, field
+from msgspec import Struct
 
 from ingest.body import InFlight, read_body, split_target
 from ingest.errors import (
@@ -35,7 +35,7 @@ from ingest.errors import (
 )
 from ingest.metrics import Metrics
 from ingest.refusals import Refusals
-from ingest.verify import Judged, Kind, judge, kind_of
+from ingest.verify import Judged, Kind, StaleAfter, judge, kind_of
 from schemas import topics
 from schemas.codec import TYPE_QUARANTINE, Headers, cloud_event, event_id
 from schemas.vonage.detect import Detected, Quarantine, detect
@@ -77,9 +77,10 @@ class Dependencies(Struct):
     now_us: Callable[[], int]
     body_limit_bytes: int
     read_seconds: float
+    refusals: Refusals
+    stale_after: StaleAfter
     accounts: Accounts | None = None
     sends_token: bytes | None = None
-    refusals: Refusals = field(default_factory=Refusals)
     closing: bool = False
     draining: bool = False
 
@@ -154,7 +155,14 @@ def _judged(
     began = perf_counter()
     kind: Kind = kind_of(found)
     judged = judge(
-        kind, found.value, found.content_type, authorization, holder, accounts, at_us / 1_000_000
+        kind,
+        found.value,
+        found.content_type,
+        authorization,
+        holder,
+        accounts,
+        at_us / 1_000_000,
+        given.stale_after,
     )
     given.metrics.verify_seconds.observe(perf_counter() - began)
     refusal = REFUSALS.get(judged.verdict)

@@ -15,7 +15,6 @@ from schemas import topics
 from schemas.codec import cloud_event, encode, event_id
 from schemas.pulses import Pulse
 
-EVERY_SECONDS = 10.0
 TYPE_PULSE = "com.sendtrace.pulse.v1"
 
 
@@ -29,16 +28,14 @@ def is_taking(given: Dependencies, since_us: int) -> bool:
     return not given.closing and not given.draining and not given.refusals.since(since_us)
 
 
-async def pulse(
-    given: Dependencies, partitions: int, edge: str, every_seconds: float = EVERY_SECONDS
-) -> None:
+async def pulse(given: Dependencies, partitions: int, edge: str, pause_seconds: float) -> None:
     """Pulse for ever."""
     since_us = given.now_us()
     while True:
         if is_taking(given, since_us):
             await beat(given, partitions, edge)
         since_us = given.now_us()
-        await asyncio.sleep(every_seconds)
+        await asyncio.sleep(pause_seconds)
 
 
 async def beat(given: Dependencies, partitions: int, edge: str) -> bool:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from ingest.errors import MENDABLE, Answer
 
-# Vonage's longest pause between two attempts (FACTS section 7).
-AFTER_US = 15 * 60 * 1_000_000
-
 
 class Refusals:
-    """``last_us`` is None as long as nothing was refused."""
+    """``last_us`` is None as long as nothing was refused. ``after_us``: how long what is accepted
+    after a refusal is marked."""
 
-    def __init__(self) -> None:
+    def __init__(self, after_us: int) -> None:
+        self._after_us = after_us
         self.last_us: int | None = None
         self._are_mendable = False
 
@@ -38,7 +37,7 @@ class Refusals:
 
     def is_after(self, now_us: int) -> bool:
         """Whether a record that is accepted now is to be marked."""
-        return self.last_us is not None and now_us - self.last_us <= AFTER_US
+        return self.last_us is not None and now_us - self.last_us <= self._after_us
 
     def since(self, at_us: int) -> bool:
         """Whether something was refused at that time or later."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from sendtrace.runtime.accounts import Accounts, AccountsError, parse, read_secret
+from sendtrace.runtime.accounts import Accounts, parse, read_accounts_text, read_secret
 from sendtrace.runtime.settings import Settings, SettingsError
 
 T = TypeVar("T")
@@ -63,15 +63,7 @@ def reread_accounts(settings: Settings) -> Reread[Accounts] | None:
 
 
 def _accounts(read: Callable[[str], str], name: str) -> Accounts:
-    try:
-        text = read(name)
-    except OSError as error:
-        raise AccountsError(
-            f"SENDTRACE_ACCOUNTS_FILE: the file cannot be read: {error.strerror}."
-        ) from None
-    except ValueError:
-        raise AccountsError("SENDTRACE_ACCOUNTS_FILE: the file is not text.") from None
-    return parse(text, read)
+    return parse(read_accounts_text(name, read), read)
 
 
 def reread_sends_token(settings: Settings) -> Reread[bytes] | None:

@@ -22,6 +22,7 @@ from schemas.vonage.fields import from_json
 from schemas.vonage.reasons import NotUnderstoodError
 from schemas.vonage.signing import (
     AHEAD_S,
+    STALE_AFTER_S,
     JwtVerdict,
     Verdict,
     bearer,
@@ -35,6 +36,23 @@ from sendtrace.runtime.accounts import Account, Accounts, Policy
 SMS_STALE_AFTER_S = 73 * 3600.0
 
 Kind = Literal["messages", "sms", "receipt", "unknown"]
+
+
+class StaleAfter(Struct, frozen=True):
+    """How old a signature may be, by what dates it."""
+
+    jwt_s: float = STALE_AFTER_S
+    sms_s: float = SMS_STALE_AFTER_S
+
+
+UNSCALED = StaleAfter()
+
+
+def stale_after(time_scale: float) -> StaleAfter:
+    """Divided like every duration: a signature's age is our clock minus Vonage's, neither of which
+    is scaled, and under a time scale the simulator repeats for 72 h divided too. ``AHEAD_S`` is no
+    duration of Vonage's but how far two real clocks may differ, and stays."""
+    return StaleAfter(STALE_AFTER_S / time_scale, SMS_STALE_AFTER_S / time_scale)
 
 
 class Judged(Struct, frozen=True):
@@ -64,6 +82,7 @@ def judge(
     holder: Account | None,
     accounts: Accounts,
     now_s: float,
+    stale: StaleAfter = UNSCALED,
 ) -> Judged:
     """Judge one webhook. ``value`` is what would be stored; ``holder`` is whose token its path has.
 
@@ -72,12 +91,12 @@ def judge(
     """
     token = bearer(authorization)
     if not token and kind != "messages":
-        return _judge_sms(kind, value, content_type, holder, accounts, now_s)
-    told = verify_jwt(token, value, accounts.secrets, now_s)
+        return _judge_sms(kind, value, content_type, holder, accounts, now_s, stale.sms_s)
+    told = verify_jwt(token, value, accounts.secrets, now_s, stale_after_s=stale.jwt_s)
     if told.verdict is Verdict.VALID:
         return Judged(Verdict.VALID, told.account, "jwt")
     if kind in ("sms", "receipt"):
-        by_sig = _judge_sms(kind, value, content_type, holder, accounts, now_s)
+        by_sig = _judge_sms(kind, value, content_type, holder, accounts, now_s, stale.sms_s)
         return by_sig if by_sig.verdict is not Verdict.MISSING else _refused(told)
     return _judge_messages(kind, told, holder, accounts)
 
@@ -107,6 +126,7 @@ def _judge_sms(
     holder: Account | None,
     accounts: Accounts,
     now_s: float,
+    stale_after_s: float,
 ) -> Judged:
     parameters = _parameters(value, content_type)
     fields = dict(parameters)
@@ -124,7 +144,7 @@ def _judge_sms(
             return _by_path(holder, differs)
         return Judged(Verdict.MISSING, named.name if named else None)
     candidates = [claimant] if claimant else [holder] if holder else list(accounts.by_name.values())
-    told = _judge_sig(parameters, candidates, accounts.own_parameters, now_s)
+    told = _judge_sig(parameters, candidates, accounts.own_parameters, now_s, stale_after_s)
     if told.verdict is Verdict.NO_SECRET and policy is Policy.OPTIONAL:
         return _by_path(holder, differs)
     return replace(told, differs=True) if claimed not in (None, told.account) else told
@@ -135,6 +155,7 @@ def _judge_sig(
     candidates: list[Account],
     own_parameters: frozenset[str],
     now_s: float,
+    stale_after_s: float,
 ) -> Judged:
     """Old webhooks do not say whose they are: then it is whose secret fits."""
     account = candidates[0].name if len(candidates) == 1 else None
@@ -142,7 +163,7 @@ def _judge_sig(
         return Judged(Verdict.NO_SECRET, account)
     for candidate in candidates:
         if verify_sig(parameters, candidate.method, candidate.secrets, own_parameters):
-            age = _age(dict(parameters).get("timestamp", ""), now_s)
+            age = _age(dict(parameters).get("timestamp", ""), now_s, stale_after_s)
             return Judged(age, candidate.name, "none" if age is Verdict.FUTURE else "sig")
     return Judged(Verdict.WRONG_SIGNATURE, account)
 
@@ -166,11 +187,11 @@ def _by_path(holder: Account | None, differs: bool = False) -> Judged:
     return Judged(Verdict.VALID, holder.name, "token", differs)
 
 
-def _age(timestamp: str, now_s: float) -> Verdict:
+def _age(timestamp: str, now_s: float, stale_after_s: float) -> Verdict:
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
         return Verdict.UNDATED
     signed_s = int(timestamp)
-    if signed_s < now_s - SMS_STALE_AFTER_S:
+    if signed_s < now_s - stale_after_s:
         return Verdict.STALE
     return Verdict.FUTURE if signed_s > now_s + AHEAD_S else Verdict.VALID
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from schemas.numbers import SECOND_US
+from schemas.pulses import every_seconds
 
-# Three pulses missed in a row; one alone may be a slow broker.
-TOLERANCE_SECONDS = 30.0
+# Pulses missed in a row; one alone may be a slow broker.
+TOLERATED_PULSES = 3
 # The longest time for which a lifecycle waits (ttl of 72 h, an hour, and the grace) fits twice.
 KEPT_SECONDS = 7 * 24 * 3600.0
 MAX_GAPS = 1_000
@@ -37,18 +38,18 @@ class Gaps(Struct, frozen=True):
         if at_us <= self.last_us:
             return self
         closed = self.closed
-        if at_us - self.last_us > _us(TOLERANCE_SECONDS, time_scale):
-            oldest_us = at_us - _us(KEPT_SECONDS, time_scale)
+        if at_us - self.last_us > _tolerance_us(time_scale):
+            oldest_us = at_us - int(KEPT_SECONDS * SECOND_US / time_scale)
             kept = [gap for gap in closed if gap[1] > oldest_us]
             closed = (*kept[-MAX_GAPS + 1 :], (self.last_us, at_us))
         return Gaps(last_us=at_us, closed=closed)
 
     def until(self, now_us: int, time_scale: float = 1.0) -> tuple[Gap, ...]:
         """All gaps, with the one that is open now: its end is ``now_us``."""
-        if self.last_us is None or now_us - self.last_us <= _us(TOLERANCE_SECONDS, time_scale):
+        if self.last_us is None or now_us - self.last_us <= _tolerance_us(time_scale):
             return self.closed
         return (*self.closed, (self.last_us, now_us))
 
 
-def _us(seconds: float, time_scale: float) -> int:
-    return int(seconds * SECOND_US / time_scale)
+def _tolerance_us(time_scale: float) -> int:
+    return int(TOLERATED_PULSES * every_seconds(time_scale) * SECOND_US)
