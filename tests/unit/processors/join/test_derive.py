@@ -8,10 +8,12 @@ import inspect
 import pytest
 
 from processors.join import derive
+from processors.join.deadlines import Deadline, fire, next_deadline
+from processors.join.flags import is_late
 from processors.join.policy import Policy
 from schemas.lifecycle import Overdue, Summary
 
-from strategies import HOUR, T, Told, at, overdue, receipt, send, status, summary
+from strategies import HOUR, S, T, Told, at, fold, overdue, receipt, send, status, summary
 
 
 def test_the_summary_is_built_in_the_order_of_its_fields() -> None:
@@ -114,6 +116,23 @@ def test_late_is_told_by_arrival_and_never_by_an_overdue_fact() -> None:
     first = status("submitted", 0, arrived_at_us=T)
     assert summary(first, too_late).flags == ("late",)
     assert summary(first, in_time).flags == ()
+
+
+def test_late_knows_no_gaps() -> None:
+    """A gap moves the deadline that fires, but is not in the set: two joiners that know of other
+    gaps must get the same bytes. So a message may be late that was never overdue."""
+    lifecycle = fold([send()])
+    [gap] = gaps = [(at(HOUR), at(3 * HOUR))]
+    lifecycle = fire(lifecycle, Deadline(at(600), "no_first_event"))
+    deadline = next_deadline(lifecycle, Policy(), gaps)
+    step_us = int(Policy().retry_step_seconds * S)
+    moved_us = at(73 * HOUR) + gap[1] - gap[0] + step_us
+    assert deadline == Deadline(moved_us, "final")
+    between = status("delivered", 1, arrived_at_us=at(74 * HOUR))
+    assert at(73 * HOUR) < between.arrived_at_us < deadline.at_us
+    assert summary(send(), between).flags == ("late",)
+    assert "gaps" not in inspect.signature(is_late).parameters
+    assert "gaps" not in inspect.signature(derive.summarise).parameters
 
 
 def test_late_knows_the_ttl() -> None:
