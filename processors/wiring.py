@@ -14,8 +14,8 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from processors import joining, rolling
-from processors.join.policy import Policy
 from processors.joining import StageConfig
+from processors.policies import policy_of
 from processors.stage import Stage
 from processors.store import RocksStore, Store
 from processors.transaction import EngineConfig, TransactionTask
@@ -57,16 +57,6 @@ def engine_config(settings: Settings, cluster: str, process: Process) -> EngineC
         # Past this the coordinator aborts the transaction anyway.
         commit_timeout_seconds=settings.transaction_timeout_ms / 1000,
         store_age_limit_ms=int(COMPACTED["delete.retention.ms"]) // 2,
-    )
-
-
-def policy_of(settings: Settings) -> Policy:
-    return Policy(
-        default_currency=settings.default_currency,
-        callback_hosts=frozenset(settings.listed("callback_hosts")),
-        test_accounts=frozenset(settings.listed("test_accounts")),
-        test_client_ref_prefixes=settings.listed("test_client_ref_prefixes"),
-        time_scale=settings.time_scale,
     )
 
 

@@ -18,10 +18,10 @@ from typing import BinaryIO
 import click
 import msgspec
 
+from sendtrace.runtime.durations import seconds_of
 from sendtrace.runtime.settings import Settings, from_environment
 
 OK, DIFFERS = 0, 5
-DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Duration(click.ParamType[float]):
@@ -32,16 +32,10 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        text = str(value)
-        number = text.rstrip("mhs")
-        unit = text[len(number) :] or "s"
         try:
-            seconds = float(number) * DURATION_UNITS[unit]
-        except (ValueError, KeyError):
-            self.fail(f"{text!r} is no duration: write 30s, 5m or 1h", param, ctx)
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{text!r} is not longer than nothing", param, ctx)
-        return seconds
+            return seconds_of(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -224,11 +218,12 @@ def decode(jsonl: bool, source: BinaryIO) -> None:
 def config(as_json: bool) -> None:
     """Print every setting: its value, its default, and where it came from."""
     from sendtrace.local import config as report
+    from sendtrace.runtime.accounts import read_terms
 
     rows = report.rows(os.environ)
     click.echo(report.as_json(rows) if as_json else report.as_text(rows))
     # After the list: whoever is told of a wrong one wants to see the right ones.
-    _settings()
+    read_terms(_settings().accounts_file)
 
 
 @cli.command()

@@ -35,7 +35,8 @@ class Deadlines(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True, kw_only=True):
-    """Frozen, and the same for every joiner: what follows from a set depends on it."""
+    """Frozen, and the same for every joiner: what follows from a set depends on it. It is made in
+    processors/policies.py."""
 
     default_currency: str = "EUR"  # receipts carry none; accounts are billed in EUR by default
     currencies: Mapping[str, str] = msgspec.field(default_factory=dict)  # by account

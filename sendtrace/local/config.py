@@ -1,4 +1,7 @@
-"""Shows the settings as they are in force: value, default, and where each one came from."""
+"""Shows the settings as they are in force: value, default, and where each one came from.
+
+Of the accounts file it shows what the joiner takes from it, never what proves who speaks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from sendtrace.runtime.settings import PREFIX, Settings
+from sendtrace.runtime.accounts import read_terms
+from sendtrace.runtime.settings import PREFIX, Settings, SettingsError
 
 MASK = "****"
 # Settings that hold a URL with, perhaps, a password in it.
@@ -24,12 +28,13 @@ class Row:
     name: str
     value: str
     default: str
-    source: Literal["default", "environment"]
+    source: Literal["default", "environment", "accounts file"]
 
 
 def rows(environment: Mapping[str, str]) -> list[Row]:
-    """Every setting, in the order of :class:`Settings`. Does not check the values."""
-    result = []
+    """Every setting, in the order of :class:`Settings`, and then parents and currencies of
+    accounts. Does not check the values."""
+    result: list[Row] = []
     for field in msgspec.structs.fields(Settings):
         name = PREFIX + field.name.upper()
         default = str(field.default)
@@ -42,7 +47,20 @@ def rows(environment: Mapping[str, str]) -> list[Row]:
                 "default" if given is None else "environment",
             )
         )
-    return result
+    return result + _accounts(environment.get(f"{PREFIX}ACCOUNTS_FILE", ""))
+
+
+def _accounts(file: str) -> list[Row]:
+    """Nothing of a file that cannot be read: whoever uses it says why."""
+    try:
+        terms = read_terms(file)
+    except SettingsError:
+        return []
+    found = {f"{name}.parents": ", ".join(sorted(of)) for name, of in terms.parents.items()}
+    found |= {f"{name}.currency": currency for name, currency in terms.currencies.items()}
+    return [
+        Row(f"accounts.{name}", value, "", "accounts file") for name, value in sorted(found.items())
+    ]
 
 
 def as_text(settings: list[Row]) -> str:
@@ -58,6 +76,10 @@ def as_text(settings: list[Row]) -> str:
         lines.append("")
     lines.append("Defaults:")
     lines += [f"  {row.name:<{width}}  {row.value}" for row in settings if row.source == "default"]
+    accounts = [row for row in settings if row.source == "accounts file"]
+    if accounts:
+        lines += ["", "Of the accounts file:"]
+        lines += [f"  {row.name:<{width}}  {row.value}" for row in accounts]
     return "\n".join(lines)
 
 

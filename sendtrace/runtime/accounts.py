@@ -8,6 +8,11 @@
     sig_method = "sha256"                     # md5hash, md5, sha1, sha256 or sha512
     signature_secrets = ["secrets/abcd1234"]  # files, relative to this one; at most two live
     tokens = ["secrets/abcd1234.token"]       # files; the segment in /webhooks/<token>/...
+    parents = ["abcd0000"]                    # accounts whose webhooks about its messages count too
+    currency = "GBP"                          # of its receipts, which carry none
+
+The edge reads all of it (:func:`parse`). The joiner reads parents and currencies alone
+(:func:`terms_of`): no secret, once, at its start.
 
 A sentence about what is wrong names account and key, and never a file's name: somebody may have
 put the secret itself there. Reading it again when it changes is ``ingest/reread.py``'s.
@@ -20,12 +25,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from hmac import compare_digest
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
 
 from schemas.vonage.signing import Method
-from sendtrace.runtime.settings import SettingsError
+from sendtrace.runtime.settings import Currency, SettingsError
 
 # One live and the next one, while the dashboard's setting is being changed.
 LIVE_LIMIT = 2
@@ -121,6 +127,13 @@ class Accounts(Struct, frozen=True):
         return found
 
 
+class Terms(Struct, frozen=True):
+    """What the joiner must know of accounts."""
+
+    parents: Mapping[str, frozenset[str]]
+    currencies: Mapping[str, str]
+
+
 class _Account(Struct, forbid_unknown_fields=True):
     messages: Policy = Policy.REQUIRED
     sms: Policy = Policy.REQUIRED
@@ -128,6 +141,8 @@ class _Account(Struct, forbid_unknown_fields=True):
     sig_method: Method = Method.MD5HASH  # the dashboard's default
     signature_secrets: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    parents: list[str] = field(default_factory=list)
+    currency: Currency | None = None
 
 
 class _File(Struct, forbid_unknown_fields=True):
@@ -138,14 +153,7 @@ class _File(Struct, forbid_unknown_fields=True):
 def parse(text: str, read: Callable[[str], str]) -> Accounts:
     """The accounts of a file's text; ``read`` gives the text of a file that it names, and raises
     OSError. Raises AccountsError with a sentence."""
-    try:
-        given = msgspec.convert(tomllib.loads(text), _File)
-    except tomllib.TOMLDecodeError as error:
-        raise AccountsError(f"The accounts file is not TOML: {error}") from None
-    except msgspec.ValidationError as error:
-        raise AccountsError(f"The accounts file: {error}") from None
-    if not given.accounts:
-        raise AccountsError("The accounts file has no [accounts.<api key>].")
+    given = _file(text)
     signed = sorted(_VONAGES_OWN.intersection(given.own_parameters))
     if signed:
         raise AccountsError(f"own_parameters: {signed[0]} is Vonage's own, and must be signed.")
@@ -159,10 +167,64 @@ def parse(text: str, read: Callable[[str], str]) -> Accounts:
     )
 
 
-def _account(name: str, given: _Account, read: Callable[[str], str]) -> Account:
+def terms_of(text: str) -> Terms:
+    """The same file, without its secrets. Raises AccountsError with a sentence."""
+    accounts = _file(text).accounts
+    return Terms(
+        parents={name: frozenset(each.parents) for name, each in accounts.items() if each.parents},
+        currencies={name: each.currency for name, each in accounts.items() if each.currency},
+    )
+
+
+def read_terms(accounts_file: str) -> Terms:
+    """The terms of a file; of no file none. Raises AccountsError."""
+    if not accounts_file:
+        return Terms({}, {})
+    return terms_of(read_accounts_text(accounts_file, lambda name: Path(name).read_text("utf-8")))
+
+
+def read_accounts_text(name: str, read: Callable[[str], str]) -> str:
+    """The text of the accounts file. Raises AccountsError."""
+    try:
+        return read(name)
+    except OSError as error:
+        raise AccountsError(
+            f"SENDTRACE_ACCOUNTS_FILE: the file cannot be read: {error.strerror}."
+        ) from None
+    except ValueError:
+        raise AccountsError("SENDTRACE_ACCOUNTS_FILE: the file is not text.") from None
+
+
+def _file(text: str) -> _File:
+    try:
+        given = msgspec.convert(tomllib.loads(text), _File)
+    except tomllib.TOMLDecodeError as error:
+        raise AccountsError(f"The accounts file is not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise AccountsError(f"The accounts file: {error}") from None
+    if not given.accounts:
+        raise AccountsError("The accounts file has no [accounts.<api key>].")
+    for name, account in given.accounts.items():
+        _check(name, account.parents, given.accounts)
+    return given
+
+
+def _check(name: str, parents: list[str], accounts: Mapping[str, _Account]) -> None:
     where = f"[accounts.{name}]"
     if not _account_name(name):
         raise AccountsError(f"{where}: an account is named by its api key (A-Z a-z 0-9 _ -).")
+    for number, parent in enumerate(parents, start=1):
+        if parent == name:
+            raise AccountsError(f"{where} parents: an account is not its own parent.")
+        if parent not in accounts:
+            raise AccountsError(
+                f"{where} parents, number {number}: no [accounts.<api key>] has that name, and "
+                "webhooks of an account that is not in the file are refused."
+            )
+
+
+def _account(name: str, given: _Account, read: Callable[[str], str]) -> Account:
+    where = f"[accounts.{name}]"
     if given.messages is Policy.TOKEN:
         raise AccountsError(
             f'{where}: the Messages API signs; messages is "required" or "optional"'

@@ -8,9 +8,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from sendtrace.runtime.deadlines import parse_deadlines
+
+Seconds = Annotated[float, Meta(gt=0, le=24 * 3600)]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
 
 PREFIX = "SENDTRACE_"
 
@@ -35,8 +41,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     data_dir: str = ".sendtrace"
     # Loopback until webhooks are verified: nobody else may forge one.
     bind_address: str = "127.0.0.1"
-    # Whose webhooks the edge takes, and how each is verified (docs/edge.md). Empty: nobody is
-    # verified, and the edge listens on loopback only.
+    # Whose webhooks the edge takes, how each is verified, and for the joiner the parents and
+    # currency of each (docs/edge.md). Empty: nobody is verified, and the edge listens on loopback
+    # only.
     accounts_file: str = ""
     # The bearer token of POST /sends. Empty: only from this host.
     sends_token_file: str = ""
@@ -79,15 +86,26 @@ class Settings(Struct, frozen=True, kw_only=True):
     # The loader writes when either is reached.
     loader_batch_records: int = 10_000
     loader_interval_ms: int = 200
-    # Divides every duration of policy and simulator, so that days pass in seconds in tests.
-    time_scale: float = 1.0
+    # Divides every duration of policy and simulator, so that days pass in seconds in tests. Not
+    # timestamps, budgets, or Kafka's timeouts. Above 10,000 the 25 h of a token would be less than
+    # the whole seconds that it is dated in can tell.
+    time_scale: Annotated[float, Meta(ge=1, le=10_000)] = 1.0
+    # How long to wait for what, per API and channel (sendtrace/runtime/deadlines.py). These are
+    # the durations of RULES; an entry left out keeps the one that stands here.
+    deadlines: str = "no_first_event=10m, no_send=5m, confirmation=72h, margin=1h"
+    # Past a deadline and this the joiner takes silence for silence: clocks differ.
+    grace_seconds: Seconds = 60.0
+    # Vonage's longest pause between two attempts (FACTS section 7): what was refused may come that
+    # much later. Moves deadlines, and marks what an edge accepts after a refusal of its own.
+    retry_step_seconds: Seconds = 900.0
     # Hosts (comma between) that are our edge: a send whose `callback` names another is untracked.
     callback_hosts: str = ""
     # Accounts and beginnings of client refs (comma between) that are test traffic: out of rates.
     test_accounts: str = ""
     test_client_ref_prefixes: str = ""
-    # Currency of receipts, which carry none (FACTS: accounts are billed in EUR).
-    default_currency: str = "EUR"
+    # Currency of receipts, which carry none, where the accounts file says nothing (FACTS: accounts
+    # are billed in EUR).
+    default_currency: Currency = "EUR"
     # A share of quarantined records above this stops a processor: a bad deploy must not drain.
     quarantine_ratio_limit: float = 0.5
     log_level: str = "warning"
@@ -124,9 +142,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
             raise SettingsError(f"{name} is not a setting{hint} (`sendtrace config` lists all)")
         given[known[name]] = value
     try:
-        return msgspec.convert(given, Settings, strict=False)
+        settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{_setting_in(str(error))}: {error}") from error
+    try:
+        parse_deadlines(settings.deadlines)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}DEADLINES: {error}") from error
+    return settings
 
 
 def _setting_in(message: str) -> str:

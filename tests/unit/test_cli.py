@@ -171,3 +171,22 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(click.BadParameter):
         Duration().convert(text, None, None)
+
+
+def test_a_wrong_deadline_is_3_and_says_what_to_mend() -> None:
+    for command in ("joiner", "edge", "config"):
+        result = run(command, SENDTRACE_DEADLINES="sms:confirmation=48h")
+        assert result.returncode == 3
+        assert result.stderr == (
+            "SENDTRACE_DEADLINES: in 'sms:confirmation=48h': 'sms' is no scope: "
+            "write <api>/<channel>, * for any\n"
+        )
+
+
+def test_a_wrong_accounts_file_is_3_and_config_says_so_after_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.toml"
+    path.write_text('[accounts.a]\nparents = ["b"]\n')
+    result = run("config", SENDTRACE_ACCOUNTS_FILE=str(path))
+    assert result.returncode == 3
+    assert "SENDTRACE_DEADLINES" in result.stdout
+    assert result.stderr.startswith("[accounts.a] parents, number 1: no [accounts.<api key>]")

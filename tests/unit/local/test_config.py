@@ -1,6 +1,7 @@
 """`sendtrace config`: every setting, and no secret."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,26 @@ def test_json_is_for_programs() -> None:
         "default": "12",
         "source": "environment",
     }
+
+
+def test_what_the_joiner_takes_from_the_accounts_file_and_no_secret(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.toml"
+    path.write_text(
+        '[accounts.sub]\nsignature_secrets=["hunter2"]\nparents=["main"]\ncurrency="GBP"\n'
+        '[accounts.main]\nsignature_secrets=["hunter2"]\n'
+    )
+    found = rows({"SENDTRACE_ACCOUNTS_FILE": str(path)})
+    text = as_text(found)
+    assert [line.split() for line in text.partition("Of the accounts file:")[2].splitlines()] == [
+        [],
+        ["accounts.sub.currency", "GBP"],
+        ["accounts.sub.parents", "main"],
+    ]
+    assert "hunter2" not in text + as_json(found)
+    assert json.loads(as_json(found))[-1]["source"] == "accounts file"
+    path.write_text("[accounts")
+    assert rows({"SENDTRACE_ACCOUNTS_FILE": str(path)})[-1].source == "default"
+
+
+def test_the_deadlines_are_written_out() -> None:
+    assert "no_first_event=10m, no_send=5m, confirmation=72h, margin=1h" in as_text(rows({}))
