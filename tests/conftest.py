@@ -21,11 +21,17 @@ from sendtrace.runtime import topics
 from sendtrace.runtime.settings import Settings
 
 from fakes.cluster import Cluster, KafkaCluster, MemoryCluster
+from rules_table import NamedTestsRan
 
 # `make test-all` asks for the full number of examples; a failure prints the seed either way.
 hypothesis_settings.register_profile("quick", max_examples=200, deadline=None, print_blob=True)
 hypothesis_settings.register_profile("full", max_examples=5000, deadline=None, print_blob=True)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(NamedTestsRan(config))
+
 
 _prefixes = itertools.count()
 _databases = itertools.count()

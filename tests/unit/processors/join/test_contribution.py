@@ -52,6 +52,8 @@ def stands(metric: str, *events: Told) -> list[tuple[dict[str, str], int]]:
         ("flagged", [Overdue("no_send", T), status("submitted")], {"flag": "no_send"}, 1),
         ("flagged", [send(), overdue()], {"flag": "overdue"}, 1),
         ("flagged", [status("failed"), status("read")], {"flag": "contradiction"}, 1),
+        ("flagged", [SENT, status("read", account="acc2")], {"flag": "foreign_account"}, 1),
+        ("flagged", [send(ttl_ms=1), status("read", arrived_at_us=at(3601))], {"flag": "late"}, 1),
     ],
 )  # fmt: skip
 def test_what_a_message_counts_for(

@@ -83,6 +83,12 @@ def test_codes_that_mean_none_are_alike(err_code: object, code: str) -> None:
     assert receipt(err_code=err_code).code == code
 
 
+def test_scts_is_never_a_time() -> None:
+    """It is the carrier's, in a zone that nobody tells (RULES section 4)."""
+    assert receipt(scts="2002201404") == receipt()
+    assert receipt(scts="2002201404").provider_at_us is None
+
+
 @pytest.mark.parametrize("nothing", ["", "null", None])
 def test_null_empty_and_absent_are_alike(nothing: str | None) -> None:
     with_it = receipt(network_code=nothing, client_ref=nothing, price=nothing)
