@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,12 @@ from aiohttp import ClientSession
 from aiokafka.errors import KafkaConnectionError
 from prometheus_client import CollectorRegistry
 
+from ingest.app import dependencies, internal_server, public_server
 from ingest.handlers import Dependencies
+from ingest.metrics import Metrics
 from ingest.publish import Publisher
+from sendtrace.runtime.service import Health
+from sendtrace.runtime.settings import Settings
 
 from fakes.log import BATCH_LIMIT_BYTES, MemoryBatch, MemoryLog, MemoryProducer
 
@@ -96,5 +102,38 @@ class Edge:
                     total += sample.value
         return total
 
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
     def stored(self) -> int:
         return sum(len(entries) for entries in self.log.entries.values())
+
+
+@asynccontextmanager
+async def edge_over(log: HeldLog, settings: Settings) -> AsyncIterator[Edge]:
+    """Both servers and the publisher on free ports, without what runs beside them: no pulse is
+    stored. The whole process is ``fakes.wire.running_edge``."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    publisher = Publisher(log, settings, metrics)
+    await publisher.start()
+    given = dependencies(settings, publisher, metrics)
+    async with (
+        public_server(given, settings, 0) as public,
+        internal_server(given, Health(), registry, settings, 0) as internal,
+        ClientSession() as session,
+    ):
+        yield Edge(
+            log,
+            given,
+            publisher,
+            registry,
+            session,
+            f"http://127.0.0.1:{public}",
+            f"http://127.0.0.1:{internal}",
+            public,
+        )
+    log.acknowledging.set()
+    await publisher.stop()
+    assert publisher.in_flight.bytes == 0
+    assert not publisher.broken.is_set()

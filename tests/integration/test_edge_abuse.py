@@ -1,6 +1,6 @@
 """What strangers do to a public port: every bound holds, and the edge goes on serving.
 
-The whole edge (``ingest.app.serve``) over the in-memory log, on real sockets.
+Both servers of the edge over the in-memory log, on real sockets.
 """
 
 from __future__ import annotations
@@ -12,48 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
-import aiohttp
 import msgspec
 import psutil
 import pytest
 
 from sendtrace.runtime.settings import Settings
 
-from fakes.edge import HeldLog
-from fakes.wire import Wire, running_edge
+from fakes.edge import Edge, HeldLog, edge_over
+from fakes.wire import Wire
 
 MIB = 1_048_576
 STATUS = b'{"message_uuid":"id-1","status":"delivered"}'
 IDLE_CONNECTIONS = 10_000
-
-
-class Attacked(NamedTuple):
-    log: HeldLog
-    public: int
-    internal: int
-
-    async def metric(self, line: str) -> float:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(f"http://127.0.0.1:{self.internal}/metrics") as response,
-        ):
-            for each in (await response.text()).splitlines():
-                if each.startswith(line + " "):
-                    return float(each.rpartition(" ")[2])
-        return 0.0
-
-    async def answered(self, answer: str, status: int) -> float:
-        labels = f'account="",answer="{answer}",reason="",route="webhooks",status="{status}"'
-        return await self.metric(f"sendtrace_edge_answers_total{{{labels}}}")
-
-    async def serves(self) -> bool:
-        wire = await Wire.connect(self.public)
-        await wire.send(post(STATUS))
-        status, _ = await wire.answer()
-        await wire.close()
-        return status == 200
 
 
 def post(body: bytes, *headers: bytes) -> bytes:
@@ -78,18 +49,24 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-async def edge(settings: Settings) -> AsyncIterator[Attacked]:
-    log = HeldLog()
-    async with running_edge(settings, log) as (public, internal):
-        attacked = Attacked(log, public, internal)
+async def edge(settings: Settings) -> AsyncIterator[Edge]:
+    async with edge_over(HeldLog(), settings) as attacked:
         yield attacked
-        assert await attacked.serves()
-        assert await attacked.answered("fault", 503) == 0
-        assert await attacked.metric("sendtrace_edge_in_flight_bytes") == 0
+        assert await serves(attacked)
+        assert attacked.count("fault") == 0
+        assert attacked.metric("sendtrace_edge_in_flight_bytes") == 0
 
 
-async def say(edge: Attacked, data: bytes) -> tuple[int, bytes]:
-    wire = await Wire.connect(edge.public)
+async def serves(edge: Edge) -> bool:
+    return await say(edge, post(STATUS)) == (200, b"")
+
+
+def closed(edge: Edge, reason: str) -> float:
+    return edge.metric("sendtrace_edge_connections_closed_total", reason=reason)
+
+
+async def say(edge: Edge, data: bytes) -> tuple[int, bytes]:
+    wire = await Wire.connect(edge.public_port)
     try:
         await wire.send(data)
         return await wire.answer()
@@ -102,7 +79,7 @@ async def say(edge: Attacked, data: bytes) -> tuple[int, bytes]:
 # -- bodies
 
 
-async def test_a_body_of_one_mebibyte_is_taken_whole(edge: Attacked) -> None:
+async def test_a_body_of_one_mebibyte_is_taken_whole(edge: Edge) -> None:
     body = b'{"message_uuid":"%b","status":"delivered","x":"' % (b"i" * 256)
     body += b"x" * (MIB - len(body) - 2) + b'"}'
     assert len(body) == MIB
@@ -112,24 +89,24 @@ async def test_a_body_of_one_mebibyte_is_taken_whole(edge: Attacked) -> None:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_a_body_above_the_limit(edge: Attacked, chunked: bool) -> None:
+async def test_a_body_above_the_limit(edge: Edge, chunked: bool) -> None:
     body = b"x" * (MIB + 1)
     request = post(body)
     if chunked:
         chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         request = post(chunks, b"Transfer-Encoding: chunked")
     assert await say(edge, request) == (413, b"too_large\n")
-    assert await edge.answered("too_large", 413) == 1
+    assert edge.count("too_large") == 1
 
 
-async def test_a_body_far_above_the_limit_is_never_held(edge: Attacked) -> None:
+async def test_a_body_far_above_the_limit_is_never_held(edge: Edge) -> None:
     """1 GiB is announced or streamed; what is read of it stays below two MiB."""
-    wire = await Wire.connect(edge.public)
+    wire = await Wire.connect(edge.public_port)
     await wire.send(post(b"", b"Content-Length: 1073741824"))
     assert await wire.answer() == (413, b"too_large\n")
     await wire.close()
     before = psutil.Process().memory_info().rss
-    wire = await Wire.connect(edge.public)
+    wire = await Wire.connect(edge.public_port)
     sent = 0
     await wire.send(post(b"", b"Transfer-Encoding: chunked"))
     try:
@@ -141,7 +118,7 @@ async def test_a_body_far_above_the_limit_is_never_held(edge: Attacked) -> None:
         pass
     await wire.close()
     assert psutil.Process().memory_info().rss - before < 32 * MIB
-    assert await edge.answered("too_large", 413) == 2
+    assert edge.count("too_large") == 2
 
 
 @pytest.mark.parametrize(
@@ -161,17 +138,17 @@ async def test_a_body_far_above_the_limit_is_never_held(edge: Attacked) -> None:
     ],
 )
 async def test_a_length_that_is_wrong(
-    edge: Attacked, headers: tuple[bytes, ...], body: bytes, expected: tuple[int, bytes]
+    edge: Edge, headers: tuple[bytes, ...], body: bytes, expected: tuple[int, bytes]
 ) -> None:
     assert await say(edge, post(body, *headers)) == expected
     assert not edge.log.records("sendtrace.statuses")
 
 
-async def test_a_length_too_short_makes_the_rest_no_request(edge: Attacked) -> None:
+async def test_a_length_too_short_makes_the_rest_no_request(edge: Edge) -> None:
     """Cut JSON is kept as it came; what is left over is no HTTP."""
     assert await say(edge, post(STATUS, b"Content-Length: 10")) == (400, b"malformed\n")
     assert not edge.log.records("sendtrace.quarantine")  # together they are no HTTP
-    wire = await Wire.connect(edge.public)
+    wire = await Wire.connect(edge.public_port)
     await wire.send(post(STATUS[:10], b"Content-Length: 10"))
     assert await wire.answer() == (200, b"")
     await wire.send(STATUS[10:] + b"\r\n\r\n")
@@ -182,7 +159,7 @@ async def test_a_length_too_short_makes_the_rest_no_request(edge: Attacked) -> N
     assert entry.value == STATUS[:10]
 
 
-async def test_chunks_of_any_size_make_one_body(edge: Attacked) -> None:
+async def test_chunks_of_any_size_make_one_body(edge: Edge) -> None:
     for size in (1, 7, len(STATUS)):
         pieces = [STATUS[at : at + size] for at in range(0, len(STATUS), size)]
         body = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\nT: x\r\n\r\n"
@@ -190,9 +167,9 @@ async def test_chunks_of_any_size_make_one_body(edge: Attacked) -> None:
     assert {e.value for e in edge.log.records("sendtrace.statuses")} == {STATUS}
 
 
-async def test_a_chunk_that_breaks_off_in_the_middle(edge: Attacked) -> None:
+async def test_a_chunk_that_breaks_off_in_the_middle(edge: Edge) -> None:
     """The parser says so to the next request only: this one waits out its budget."""
-    wire = await Wire.connect(edge.public)
+    wire = await Wire.connect(edge.public_port)
     await wire.send(post(b"", b"Transfer-Encoding: chunked") + b"5\r\nhello\r\n")
     await asyncio.sleep(0.05)
     await wire.send(b"nonsense\r\n")
@@ -200,9 +177,9 @@ async def test_a_chunk_that_breaks_off_in_the_middle(edge: Attacked) -> None:
     await wire.close()
 
 
-async def test_pipelined_requests_are_all_answered_in_order(edge: Attacked) -> None:
+async def test_pipelined_requests_are_all_answered_in_order(edge: Edge) -> None:
     bodies = [b'{"message_uuid":"id-%d","status":"delivered"}' % n for n in range(300)]
-    wire = await Wire.connect(edge.public)
+    wire = await Wire.connect(edge.public_port)
     await wire.send(b"".join(map(post, bodies)) + post(b"", b"X: y").replace(b"POST", b"PUT"))
     assert [await wire.answer() for _ in bodies] == [(200, b"")] * 300
     assert await wire.answer() == (405, b"method\n")
@@ -210,8 +187,8 @@ async def test_pipelined_requests_are_all_answered_in_order(edge: Attacked) -> N
     assert sorted(e.value or b"" for e in edge.log.records("sendtrace.statuses")) == sorted(bodies)
 
 
-async def test_expect_100_continue(edge: Attacked) -> None:
-    wire = await Wire.connect(edge.public)
+async def test_expect_100_continue(edge: Edge) -> None:
+    wire = await Wire.connect(edge.public_port)
     await wire.send(post(b"", b"Expect: 100-continue", b"Content-Length: %d" % len(STATUS)))
     assert await wire.answer() == (100, b"")
     await wire.send(STATUS)
@@ -235,13 +212,13 @@ async def test_expect_100_continue(edge: Attacked) -> None:
         b"GET /webhooks/x?" + b"b" * 40_000 + b" HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_or_too_much_of_it(edge: Attacked, request_: bytes) -> None:
+async def test_what_is_no_http_or_too_much_of_it(edge: Edge, request_: bytes) -> None:
     assert await say(edge, request_) == (400, b"malformed\n")
-    assert await edge.answered("malformed", 400) == 1
+    assert edge.count("malformed") == 1
 
 
-async def test_headers_that_never_end_are_cut_off_by_size(edge: Attacked) -> None:
-    wire = await Wire.connect(edge.public)
+async def test_headers_that_never_end_are_cut_off_by_size(edge: Edge) -> None:
+    wire = await Wire.connect(edge.public_port)
     await wire.send(b"GET /webhooks/x HTTP/1.1\r\n")
     try:
         for number in range(40):
@@ -251,13 +228,12 @@ async def test_headers_that_never_end_are_cut_off_by_size(edge: Attacked) -> Non
         pass
     assert await wire.is_closed(2)
     await wire.close()
-    closed = 'sendtrace_edge_connections_closed_total{reason="headers_large"}'
-    assert await edge.metric(closed) == 1
+    assert closed(edge, "headers_large") == 1
 
 
-async def test_slow_headers_are_cut_off_in_time(edge: Attacked) -> None:
+async def test_slow_headers_are_cut_off_in_time(edge: Edge) -> None:
     """A byte now and then: slow-loris."""
-    wire = await Wire.connect(edge.public)
+    wire = await Wire.connect(edge.public_port)
     began = time.monotonic()
     try:
         for byte in b"GET /webhooks/x HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 100:
@@ -267,12 +243,11 @@ async def test_slow_headers_are_cut_off_in_time(edge: Attacked) -> None:
         pass
     assert 0.4 < time.monotonic() - began < 2
     await wire.close()
-    closed = 'sendtrace_edge_connections_closed_total{reason="headers_slow"}'
-    assert await edge.metric(closed) == 1
+    assert closed(edge, "headers_slow") == 1
 
 
-async def test_slow_headers_of_a_second_request_too(edge: Attacked) -> None:
-    wire = await Wire.connect(edge.public)
+async def test_slow_headers_of_a_second_request_too(edge: Edge) -> None:
+    wire = await Wire.connect(edge.public_port)
     await wire.send(post(STATUS))
     assert await wire.answer() == (200, b"")
     began = time.monotonic()
@@ -283,14 +258,13 @@ async def test_slow_headers_of_a_second_request_too(edge: Attacked) -> None:
     except ConnectionError:
         pass
     assert time.monotonic() - began < 0.9  # before it would have been idle for too long
-    closed = 'sendtrace_edge_connections_closed_total{reason="headers_slow"}'
-    assert await edge.metric(closed) == 1
+    assert closed(edge, "headers_slow") == 1
     await wire.close()
 
 
-async def test_a_silent_connection_is_closed(edge: Attacked) -> None:
-    silent = await Wire.connect(edge.public)
-    kept = await Wire.connect(edge.public)
+async def test_a_silent_connection_is_closed(edge: Edge) -> None:
+    silent = await Wire.connect(edge.public_port)
+    kept = await Wire.connect(edge.public_port)
     await kept.send(post(STATUS))
     assert await kept.answer() == (200, b"")
     began = time.monotonic()
@@ -301,8 +275,8 @@ async def test_a_silent_connection_is_closed(edge: Attacked) -> None:
         await wire.close()
 
 
-async def test_a_slow_body_is_answered_503_within_the_budget(edge: Attacked) -> None:
-    wire = await Wire.connect(edge.public)
+async def test_a_slow_body_is_answered_503_within_the_budget(edge: Edge) -> None:
+    wire = await Wire.connect(edge.public_port)
     await wire.send(post(b"", b"Content-Length: 1000"))
     began = time.monotonic()
 
@@ -323,13 +297,12 @@ async def test_a_slow_body_is_answered_503_within_the_budget(edge: Attacked) -> 
     await wire.close()
 
 
-async def test_a_client_that_does_not_read_its_answers_is_cut_off(edge: Attacked) -> None:
+async def test_a_client_that_does_not_read_its_answers_is_cut_off(edge: Edge) -> None:
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect(("127.0.0.1", edge.public))
+        client.connect(("127.0.0.1", edge.public_port))
         client.setblocking(False)
         batch = post(b"", b"X: y").replace(b"POST", b"GET") * 200
-        closed = 'sendtrace_edge_connections_closed_total{reason="answer_slow"}'
         began = time.monotonic()
         while time.monotonic() - began < 20:
             try:
@@ -340,7 +313,7 @@ async def test_a_client_that_does_not_read_its_answers_is_cut_off(edge: Attacked
                 break
             await asyncio.sleep(0.001)
         assert time.monotonic() - began < 20
-    assert await edge.metric(closed) == 1
+    assert closed(edge, "answer_slow") == 1
 
 
 # -- connections
@@ -348,15 +321,14 @@ async def test_a_client_that_does_not_read_its_answers_is_cut_off(edge: Attacked
 
 async def test_a_connection_too_many_is_told_so(settings: Settings) -> None:
     few = msgspec.structs.replace(settings, edge_connection_limit=5, edge_header_seconds=30.0)
-    async with running_edge(few, HeldLog()) as ports:
-        edge = Attacked(HeldLog(), *ports)
-        held = [await Wire.connect(edge.public) for _ in range(5)]
+    async with edge_over(HeldLog(), few) as edge:
+        held = [await Wire.connect(edge.public_port) for _ in range(5)]
         await asyncio.sleep(0.05)
         assert await say(edge, b"") == (503, b"crowded\n")
-        assert await edge.answered("crowded", 503) == 1
+        assert edge.count("crowded") == 1
         await held[0].close()
         await asyncio.sleep(0.05)
-        assert await edge.serves()
+        assert await serves(edge)
         for wire in held:
             await wire.close()
 
@@ -373,13 +345,12 @@ sys.stdin.read()
 
 async def test_idle_connections_stay_bounded_in_memory(settings: Settings) -> None:
     many = msgspec.structs.replace(settings, edge_header_seconds=60.0, edge_keepalive_seconds=60.0)
-    async with running_edge(many, HeldLog()) as ports:
-        edge = Attacked(HeldLog(), *ports)
+    async with edge_over(HeldLog(), many) as edge:
         gc.collect()
         before = psutil.Process().memory_info().rss
         # A process of its own: descriptors are limited per process.
         idlers = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", IDLERS, str(edge.public), str(IDLE_CONNECTIONS - 1),
+            sys.executable, "-c", IDLERS, str(edge.public_port), str(IDLE_CONNECTIONS - 1),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
         assert idlers.stdout is not None
@@ -388,11 +359,11 @@ async def test_idle_connections_stay_bounded_in_memory(settings: Settings) -> No
             assert await idlers.stdout.readline() == b"connected\n"
         each = (psutil.Process().memory_info().rss - before) / IDLE_CONNECTIONS
         print(f"{each / 1024:.1f} KiB for each of {IDLE_CONNECTIONS} idle connections")
-        assert await edge.metric("sendtrace_edge_connections") == IDLE_CONNECTIONS - 1
-        assert await edge.serves()
+        assert edge.metric("sendtrace_edge_connections") == IDLE_CONNECTIONS - 1
+        assert await serves(edge)
         assert each < 20 * 1024
         idlers.stdin.close()
         await idlers.wait()
         async with asyncio.timeout(10):
-            while await edge.metric("sendtrace_edge_connections") > 1:
+            while edge.metric("sendtrace_edge_connections") > 1:
                 await asyncio.sleep(0.05)

@@ -7,16 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
-from prometheus_client import CollectorRegistry
 
-from ingest.app import dependencies, internal_server, public_server
-from ingest.metrics import Metrics
-from ingest.publish import Publisher
-from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 
-from fakes.edge import Edge, HeldLog
+from fakes.edge import Edge, HeldLog, edge_over
 
 
 @pytest.fixture(autouse=True)
@@ -45,28 +39,5 @@ def settings() -> Settings:
 
 @pytest.fixture
 async def edge(settings: Settings) -> AsyncIterator[Edge]:
-    log = HeldLog()
-    registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    publisher = Publisher(log, settings, metrics)
-    await publisher.start()
-    given = dependencies(settings, publisher, metrics)
-    async with (
-        public_server(given, settings, 0) as public,
-        internal_server(given, Health(), registry, settings, 0) as internal,
-        ClientSession() as session,
-    ):
-        yield Edge(
-            log,
-            given,
-            publisher,
-            registry,
-            session,
-            f"http://127.0.0.1:{public}",
-            f"http://127.0.0.1:{internal}",
-            public,
-        )
-    log.acknowledging.set()
-    await publisher.stop()
-    assert publisher.in_flight.bytes == 0
-    assert not publisher.broken.is_set()
+    async with edge_over(HeldLog(), settings) as running:
+        yield running
