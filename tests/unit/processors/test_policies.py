@@ -9,7 +9,7 @@ import pytest
 from processors.join.deadlines import next_deadline
 from processors.join.policy import Deadlines, Policy
 from processors.policies import policy_of
-from processors.wiring import join_config
+from processors.wiring import stage_config
 from sendtrace.runtime.accounts import AccountsError
 from sendtrace.runtime.settings import Settings
 
@@ -126,7 +126,7 @@ def test_parents_and_currency_come_from_the_accounts_file(tmp_path: Path) -> Non
 )
 def test_a_wrong_file_stops_the_joiner_too(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(AccountsError) as caught:
-        join_config(settings(tmp_path, text))
+        stage_config(settings(tmp_path, text))
     assert sentence in str(caught.value)
 
 
