@@ -57,6 +57,17 @@ def test_stale_windows_are_divided(scale: float) -> None:
     assert judged_sms(sms_s + 2, scale) is Verdict.STALE
 
 
+async def test_the_edge_judges_by_the_divided_window(edge: Edge) -> None:
+    edge.given.accounts = ACCOUNTS
+    edge.given.now_us = lambda: int(NOW_S * 1_000_000)
+    window_s = STALE_AFTER_S / SCALE
+    for age_s in (window_s - 1, window_s + 1):
+        headers = {"Authorization": jwt(STATUS, iat=NOW_S - age_s)}
+        await edge.session.post(f"{edge.public}/webhooks/x", data=STATUS, headers=headers)
+    assert edge.count("accepted") == 1
+    assert edge.count("quarantined", reason="stale") == 1
+
+
 @pytest.mark.parametrize("scale", [1.0, SCALE])
 def test_how_far_two_clocks_may_differ_is_not(scale: float) -> None:
     assert judged_jwt(-AHEAD_S + 1, scale) is Verdict.VALID
