@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from enum import Enum, auto
 
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
@@ -24,19 +25,19 @@ from aiokafka.errors import (
 )
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from sendtrace.runtime.kafka import Consumer, Partition, Record
+from sendtrace.runtime.kafka import Consumer, Partition
+from sendtrace.runtime.running import Running, State
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.task import Fenced, PositionLost, StartOver, Task
 
 # How long getmany may wait when nothing is pending: two wake-ups a second cost nothing.
 IDLE_POLL_MS = 500
+# While a task restores, or a position is not sought yet: look again soon.
+RESTORING_POLL_MS = 20
 POLL_LIMIT_RECORDS = 20_000
 LAG_SECONDS = 1.0
 # How often tasks are told how far they have read: bounds how late a deadline is noticed.
 ADVANCE_SECONDS = 0.5
-# Failing to recover for longer than this is not a hiccup: crash, and be restarted from outside.
-RECOVERY_LIMIT_SECONDS = 60.0
-RECOVERY_BACKOFF_SECONDS = 0.2
 
 
 class LoopMetrics:
@@ -57,20 +58,12 @@ class LoopMetrics:
         )
 
 
-class _Running:
-    """A task with its partitions, and whether it may be fed."""
+class Assignment(Enum):
+    """What is known of the partitions that are ours."""
 
-    def __init__(self, task: Task, partitions: frozenset[Partition]) -> None:
-        self.task = task
-        self.partitions = partitions
-        self.next: dict[Partition, int] = {}
-        self.read_ms: dict[Partition, int] = {}  # append time of the last record fed
-        self.recovery: asyncio.Task[Mapping[Partition, int]] | None = None
-        self.failing_since: float | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self.recovery is None and bool(self.next)
+    UNKNOWN = auto()  # not joined yet, or a rebalance is under way: nobody knows who owns what
+    NEW = auto()  # told by the group, and not acted upon yet
+    SETTLED = auto()  # every partition has its task
 
 
 class Loop:
@@ -98,11 +91,9 @@ class Loop:
         self._limit_records = limit_records
         self._metrics = metrics
         self._health = health
-        self._tasks: dict[Hashable, _Running] = {}
-        # Between on_partitions_revoked and _adopt_assignment nobody knows who owns what.
-        self._rebalancing = False
-        self._joined = False
-        self._assigned: frozenset[Partition] | None = None
+        self._tasks: dict[Hashable, Running] = {}
+        self._assignment = Assignment.UNKNOWN
+        self._assigned: frozenset[Partition] = frozenset()
         self._oldest_fed: float | None = None
         self._lag_due = 0.0
         self._advance_due = 0.0
@@ -116,24 +107,6 @@ class Loop:
         self._consumer.assign(list(partitions))
         self.assigned(partitions)
 
-    def revoked(self) -> None:
-        """A rebalance begins. Uncommitted work stays until it is known who owns the partitions.
-
-        aiokafka awaits between making the new assignment effective and telling its listener: in
-        that gap getmany hands out records of partitions that no task is ready for, and a seek of
-        one that is gone raises. So nothing is fed and nothing is sought until ``assigned``.
-        """
-        self._rebalancing = True
-
-    def assigned(self, partitions: Collection[Partition]) -> None:
-        """A new assignment. Nothing of it is handed out before its task is restored."""
-        # Before any await, or getmany hands out records that no task is ready for (AIOKAFKA 4).
-        self._consumer.pause(*partitions)
-        self._assigned = frozenset(partitions)
-        self._rebalancing = False
-        self._joined = True
-        self._metrics.rebalances.inc()
-
     async def run(self, stopping: asyncio.Event) -> None:
         """Until ``stopping``. What was fed is committed before it returns."""
         try:
@@ -141,17 +114,95 @@ class Loop:
                 await self._adopt_assignment()
                 self._adopt_recoveries()
                 await self._poll()
+                await self._look_around()
                 if self._due():
                     await self._commit()
             await self._commit()
         finally:
-            for running in list(self._tasks.values()):
-                await self._drop(running)
-            self._tasks.clear()
+            await self._drop(list(self._tasks))
+
+    # -- who owns what -------------------------------------------------------------------------
+
+    def revoked(self) -> None:
+        """A rebalance begins. Uncommitted work stays until it is known who owns the partitions.
+
+        aiokafka awaits between making the new assignment effective and telling its listener: in
+        that gap getmany hands out records of partitions that no task is ready for, and a seek of
+        one that is gone raises. So nothing is fed and nothing is sought until ``assigned``.
+        """
+        self._assignment = Assignment.UNKNOWN
+
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        """A new assignment. Nothing of it is handed out before its task is restored."""
+        # Before any await, or getmany hands out records that no task is ready for (AIOKAFKA 4).
+        self._consumer.pause(*partitions)
+        self._assigned = frozenset(partitions)
+        self._assignment = Assignment.NEW
+        self._metrics.rebalances.inc()
 
     @property
-    def _unsettled(self) -> bool:
-        return self._rebalancing or self._assigned is not None
+    def _settled(self) -> bool:
+        return self._assignment is Assignment.SETTLED
+
+    async def _adopt_assignment(self) -> None:
+        """Give up what is gone, start what is new, keep what stays (with store and producer)."""
+        while self._assignment is Assignment.NEW:
+            self._assignment = Assignment.SETTLED
+            units: dict[Hashable, set[Partition]] = {}
+            for partition in self._assigned:
+                units.setdefault(self._unit_of(partition), set()).add(partition)
+            await self._drop([key for key in self._tasks if key not in units])
+            if not self._settled:
+                continue  # another rebalance began while tasks were given up
+            for key, partitions in units.items():
+                self._take(key, frozenset(partitions))
+        if self._settled and not self._tasks:
+            self._health.set_ready()  # a spare member is as it should be
+
+    def _take(self, key: Hashable, partitions: frozenset[Partition]) -> None:
+        running = self._tasks.get(key)
+        if running is None:
+            running = self._tasks[key] = Running(self._make_task(key, partitions), partitions)
+        if running.ready:
+            # Its own position: committed() right after a commit is stale (AIOKAFKA 24).
+            running.go_on(self._consumer, running.next)
+        elif running.state is State.UNRESTORED:
+            self._restore(running)
+
+    def _restore(self, running: Running) -> None:
+        self._health.set_unready("restoring")
+        self._metrics.recoveries.inc()
+        running.restore()
+
+    def _adopt_recoveries(self) -> None:
+        """Seek and resume the tasks that finished restoring. Raises what stopped one."""
+        if not self._settled:
+            return
+        for running in self._tasks.values():
+            positions = running.restored()
+            if positions is not None:
+                running.go_on(self._consumer, positions)
+        if self._tasks and all(running.ready for running in self._tasks.values()):
+            self._health.set_ready()
+
+    async def _drop(self, keys: Iterable[Hashable]) -> None:
+        """Together: each may wait for a broker that is away. One that fails keeps none open."""
+        dropped = [self._tasks.pop(key) for key in keys]
+        results = await asyncio.gather(
+            *(running.drop() for running in dropped), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def _ready_tasks(self) -> list[Running]:
+        return [running for running in self._tasks.values() if running.ready]
+
+    def _ready_task(self, partition: Partition) -> Running | None:
+        running = self._tasks.get(self._unit_of(partition))
+        return running if running is not None and running.ready else None
 
     async def _poll(self) -> None:
         try:
@@ -159,36 +210,28 @@ class Loop:
                 timeout_ms=self._poll_timeout_ms(), max_records=POLL_LIMIT_RECORDS
             )
         except NoOffsetForPartitionError:
-            await asyncio.sleep(RECOVERY_BACKOFF_SECONDS / 10)  # its task restores: not sought yet
+            await asyncio.sleep(RESTORING_POLL_MS / 1000)  # its task restores: not sought yet
             return
         except OffsetOutOfRangeError as error:
             await self._refuse_loss(error.args[0])
             return
-        if self._unsettled:
+        if not self._settled:
             return  # came during a rebalance: whoever owns the partitions now reads them again
         for partition, records in batches.items():
-            running = self._tasks.get(self._unit_of(partition))
-            if running is None or not running.ready or not records:
+            running = self._ready_task(partition)
+            if running is None or not records:
                 continue
-            self._feed(running, partition, records)
-        now = time.monotonic()
-        if now > self._lag_due:
-            self._lag_due = now + LAG_SECONDS
-            await self._pass_control_records()
-            self._metrics.lag.set(await self._lag())
-        if now > self._advance_due:
-            self._advance_due = now + ADVANCE_SECONDS
-            await self._advance()
+            running.feed(partition, records)
+            self._metrics.records.inc(len(records))
+            self._note_pending(running)
 
     async def _refuse_loss(self, out_of_range: Mapping[Partition, int]) -> None:
-        if self._unsettled:
+        if not self._settled:
             return
         for partition, offset in out_of_range.items():
-            running = self._tasks.get(self._unit_of(partition))
             # Else the group's offset, which anyone may move: it was in use until we sought.
             if (
-                running is not None
-                and running.ready
+                self._ready_task(partition) is not None
                 and await self._consumer.position(partition) == offset
             ):
                 raise PositionLost(
@@ -196,47 +239,39 @@ class Loop:
                     "more: records were deleted unread, or the topic was made anew"
                 )
 
+    async def _look_around(self) -> None:
+        """What is due by the clock, with records or without: lag, control records, deadlines."""
+        now = time.monotonic()
+        if self._settled and now > self._lag_due:
+            self._lag_due = now + LAG_SECONDS
+            for running in self._ready_tasks():
+                if await running.pass_control_records(self._consumer):
+                    self._note_pending(running)
+            self._metrics.lag.set(
+                sum([await running.lag(self._consumer) for running in self._ready_tasks()])
+            )
+        if self._settled and now > self._advance_due:
+            self._advance_due = now + ADVANCE_SECONDS
+            await self._advance()
+
     async def _advance(self) -> None:
         """Tell each task up to which time it has read all of its inputs."""
-        for running in list(self._tasks.values()):
-            if not running.ready:
-                continue
-            until_ms = min([await self._read_until_ms(running, tp) for tp in running.next])
-            if self._unsettled or not running.ready:
+        for running in self._ready_tasks():
+            until_ms = await running.read_until_ms(self._consumer)
+            if not self._settled:
                 return
             running.task.advance(until_ms)
-            if running.task.pending() and self._oldest_fed is None:
-                self._oldest_fed = time.monotonic()
+            self._note_pending(running)
 
-    async def _read_until_ms(self, running: _Running, partition: Partition) -> int:
-        """At the end of the partition: when that was asked last. Else the last record's time.
+    # -- commit --------------------------------------------------------------------------------
 
-        So a backlog after downtime does not look like silence, and an idle partition does not
-        hold the others up.
-        """
-        end = self._consumer.last_stable_offset(partition)
-        asked_ms = self._consumer.last_poll_timestamp(partition)
-        if end is None or asked_ms is None or await self._consumer.position(partition) < end:
-            return running.read_ms.get(partition, 0)
-        return asked_ms
-
-    def _feed(self, running: _Running, partition: Partition, records: list[Record]) -> None:
-        if records[0].offset < running.next[partition]:
-            raise PositionLost(
-                f"{partition.topic}-{partition.partition} went back from offset "
-                f"{running.next[partition]} to {records[0].offset}: the topic was made anew, or "
-                "cut, while it was read"
-            )
-        running.task.feed(partition, records)
-        running.next[partition] = records[-1].offset + 1
-        running.read_ms[partition] = records[-1].timestamp
-        self._metrics.records.inc(len(records))
+    def _note_pending(self, running: Running) -> None:
         if self._oldest_fed is None and running.task.pending():
             self._oldest_fed = time.monotonic()
 
     def _poll_timeout_ms(self) -> int:
-        if any(running.recovery is not None for running in self._tasks.values()):
-            return 20
+        if any(running.state is State.RESTORING for running in self._tasks.values()):
+            return RESTORING_POLL_MS
         if self._oldest_fed is None:
             return IDLE_POLL_MS
         left_seconds = self._oldest_fed + self._interval_seconds - time.monotonic()
@@ -255,127 +290,42 @@ class Loop:
         began = time.monotonic()
         self._oldest_fed = None
         # Not ready is also one whose commit failed: without recovery its work would count twice.
-        dirty = [r for r in self._tasks.values() if r.ready and r.task.pending()]
+        dirty = {
+            key: running
+            for key, running in self._tasks.items()
+            if running.ready and running.task.pending()
+        }
         results = await asyncio.gather(
-            *(running.task.commit() for running in dirty), return_exceptions=True
+            *(running.commit() for running in dirty.values()), return_exceptions=True
         )
-        for running, result in zip(dirty, results, strict=True):
+        for (key, running), result in zip(dirty.items(), results, strict=True):
             if isinstance(result, StartOver):
-                await self._start_over(running, result)
+                await self._start_over(key, running, result)
             elif isinstance(result, BaseException):
                 raise result
             else:
-                running.failing_since = None
                 self._metrics.commits.inc()
         self._metrics.commit_seconds.inc(time.monotonic() - began)
 
-    async def _start_over(self, running: _Running, reason: StartOver) -> None:
-        running.failing_since = running.failing_since or time.monotonic()
-        if self._unsettled:
-            # A rebalance is under way: _adopt_assignment decides whether we keep the task.
-            running.next.clear()
-            return
-        if isinstance(reason, Fenced) and not await self._is_member(running):
-            await self._drop(running)
-            self._tasks = {key: r for key, r in self._tasks.items() if r is not running}
-            return
-        if self._unsettled:  # a rebalance began while the broker was asked
-            running.next.clear()
-            return
-        self._consumer.pause(*running.partitions)
-        self._begin_recovery(running)
+    async def _start_over(self, key: Hashable, running: Running, reason: StartOver) -> None:
+        """Restore, unless it is the assignment that decides, or the group counts us out."""
+        positions = dict(running.next)
+        running.failed()
+        if isinstance(reason, Fenced) and self._settled and not await self._is_member(positions):
+            await self._drop([key])
+        elif self._settled:  # still: asking the broker took a while
+            self._consumer.pause(*running.partitions)
+            self._restore(running)
 
-    async def _is_member(self, running: _Running) -> bool:
+    async def _is_member(self, positions: Mapping[Partition, int]) -> bool:
         """Whether the group still counts us in: the broker refuses a stranger's commit."""
         try:
-            await self._consumer.commit(dict(running.next))
+            await self._consumer.commit(positions)
         except (CommitFailedError, IllegalStateError):
             return False
         except KafkaError:
             return True  # not known: recovering is safe in any case, giving up would only wait
         return True
-
-    def _begin_recovery(self, running: _Running) -> None:
-        running.next.clear()
-        self._health.set_unready("restoring")
-        self._metrics.recoveries.inc()
-        since = running.failing_since or time.monotonic()
-        running.recovery = asyncio.create_task(
-            _recover(running.task, since + RECOVERY_LIMIT_SECONDS)
-        )
-
-    async def _adopt_assignment(self) -> None:
-        """Give up what is gone, start what is new, keep what stays (with store and producer)."""
-        while self._assigned is not None:
-            assigned, self._assigned = self._assigned, None
-            units: dict[Hashable, set[Partition]] = {}
-            for partition in assigned:
-                units.setdefault(self._unit_of(partition), set()).add(partition)
-            for key in [key for key in self._tasks if key not in units]:
-                await self._drop(self._tasks.pop(key))
-            if self._unsettled:
-                continue  # another rebalance began while tasks were given up
-            for key, partitions in units.items():
-                self._take(key, frozenset(partitions))
-        if self._joined and not self._unsettled and not self._tasks:
-            self._health.set_ready()  # a spare member is as it should be
-
-    def _take(self, key: Hashable, partitions: frozenset[Partition]) -> None:
-        running = self._tasks.get(key)
-        if running is not None and running.ready and running.partitions == partitions:
-            # Its own position: committed() right after a commit is stale (AIOKAFKA 24).
-            self._go_on(running, running.next)
-            return
-        if running is None:
-            running = self._tasks[key] = _Running(self._make_task(key, partitions), partitions)
-        if running.recovery is None:
-            self._begin_recovery(running)
-
-    def _adopt_recoveries(self) -> None:
-        """Seek and resume the tasks that finished restoring. Raises what stopped one."""
-        if self._unsettled:
-            return
-        for running in self._tasks.values():
-            if running.recovery is None or not running.recovery.done():
-                continue
-            positions = running.recovery.result()
-            running.recovery = None
-            self._go_on(running, positions)
-        if self._tasks and all(running.ready for running in self._tasks.values()):
-            self._health.set_ready()
-
-    def _go_on(self, running: _Running, positions: Mapping[Partition, int]) -> None:
-        for partition, offset in positions.items():
-            self._consumer.seek(partition, offset)
-        running.next = dict(positions)
-        self._consumer.resume(*running.partitions)
-
-    async def _drop(self, running: _Running) -> None:
-        if running.recovery is not None:
-            running.recovery.cancel()
-            # Whatever it ends with does not matter any more: its work is given up.
-            await asyncio.gather(running.recovery, return_exceptions=True)
-            running.recovery = None
-        await running.task.close()
-
-    async def _pass_control_records(self) -> None:
-        for running in self._tasks.values():
-            for partition, offset in list(running.next.items()):
-                position = await self._consumer.position(partition)
-                if position > offset:
-                    running.task.skip(partition, position)
-                    running.next[partition] = position
-                    self._oldest_fed = self._oldest_fed or time.monotonic()
-
-    async def _lag(self) -> int:
-        """Records not yet read. By position: it counts control records, as the end does."""
-        lag = 0
-        for running in self._tasks.values():
-            for partition in running.next:
-                end = self._consumer.highwater(partition)
-                if end is not None:
-                    lag += max(0, end - await self._consumer.position(partition))
-        return lag
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -389,14 +339,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
     async def on_partitions_assigned(self, assigned: Collection[Partition]) -> None:
         self._loop.assigned(assigned)
-
-
-async def _recover(task: Task, deadline: float) -> Mapping[Partition, int]:
-    """Recover with pauses between tries, until the deadline; then the last error crashes us."""
-    while True:
-        try:
-            return await task.recover()
-        except (StartOver, KafkaError):
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(RECOVERY_BACKOFF_SECONDS)

@@ -14,6 +14,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from prometheus_client import CollectorRegistry
 
 from sendtrace.runtime import loop as runtime_loop
+from sendtrace.runtime import running as running_task
 from sendtrace.runtime.loop import Loop, LoopMetrics
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.task import Fenced, PositionLost, StartOver
@@ -209,8 +210,8 @@ async def test_what_was_fed_is_committed_when_stopping() -> None:
 async def test_an_idle_task_has_the_whole_limit_to_recover(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runtime_loop, "RECOVERY_LIMIT_SECONDS", 0.3)
-    monkeypatch.setattr(runtime_loop, "RECOVERY_BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(running_task, "RECOVERY_LIMIT_SECONDS", 0.3)
+    monkeypatch.setattr(running_task, "RECOVERY_BACKOFF_SECONDS", 0.02)
     async with running() as rig:
         await rig.assign(P0)
         await asyncio.sleep(0.4)  # nothing to do for longer than the limit
@@ -224,8 +225,8 @@ async def test_an_idle_task_has_the_whole_limit_to_recover(
 async def test_recovery_that_fails_for_longer_than_the_limit_ends_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runtime_loop, "RECOVERY_LIMIT_SECONDS", 0.05)
-    monkeypatch.setattr(runtime_loop, "RECOVERY_BACKOFF_SECONDS", 0.02)
+    monkeypatch.setattr(running_task, "RECOVERY_LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(running_task, "RECOVERY_BACKOFF_SECONDS", 0.02)
     with pytest.raises(KafkaError):
         async with running() as rig:
             await rig.assign(P0)
