@@ -21,9 +21,15 @@ from processors.store import RocksStore, Store
 from processors.transaction import EngineConfig, TransactionTask
 from schemas.topics import COMPACTED
 from sendtrace.runtime import topics
-from sendtrace.runtime.kafka import Clients, KafkaClients, Partition, stop_quietly
+from sendtrace.runtime.kafka import (
+    Clients,
+    KafkaClients,
+    Partition,
+    leave_quietly,
+    stop_quietly,
+)
 from sendtrace.runtime.loop import Loop, LoopMetrics
-from sendtrace.runtime.service import Health, health_server, stop_on_signals
+from sendtrace.runtime.service import Health, health_server, leave_on_signal, stop_on_signals
 from sendtrace.runtime.settings import Settings, SettingsError
 
 
@@ -130,7 +136,10 @@ def _instance(directory: Path, process: Process) -> Iterator[str]:
 
 
 async def run_joiner(settings: Settings) -> None:
-    """Process ``joiner``: until SIGTERM or SIGINT, then what was read is committed."""
+    """Process ``joiner``: until SIGTERM or SIGINT, then what was read is committed.
+
+    SIGUSR2 does the same and leaves the group, so that the others need not wait for us.
+    """
     await _run(JOINER, settings)
 
 
@@ -141,18 +150,19 @@ async def run_rollup(settings: Settings) -> None:
 
 async def _run(process: Process, settings: Settings) -> None:
     stopping = stop_on_signals()
+    leaving = leave_on_signal(stopping)
     await topics.require(settings)
     cluster = await topics.cluster_id(settings)
     directory = settings.state_dir / group_of(settings, process)
     registry = CollectorRegistry()
-    health = Health()
+    health, clients = Health(), KafkaClients(settings)
     with _instance(directory, process) as instance_id:
         async with (
             health_server(health, registry, settings.bind_address, settings.port(process.name)),
             running(
                 process,
                 settings,
-                KafkaClients(settings),
+                clients,
                 lambda partition: RocksStore(directory / str(partition)),
                 cluster,
                 instance_id,
@@ -161,3 +171,5 @@ async def _run(process: Process, settings: Settings) -> None:
             ) as loop,
         ):
             await loop.run(stopping)
+        if leaving.is_set():
+            await leave_quietly(clients, group_of(settings, process), instance_id)

@@ -13,16 +13,20 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
 from schemas import topics
+from sendtrace.runtime.leave import LeaveGroup, refuse_errors
 from sendtrace.runtime.settings import Settings
 
 # The broker's own limit of one batch is 1 MiB by default; a batch of ours stays below it.
 BATCH_LIMIT_BYTES = 900_000
 # A stop that waits for a broker that is away would hang for ever (AIOKAFKA row 17).
 STOP_TIMEOUT_SECONDS = 10.0
+# The process waits for it when it ends; the session timeout does the same later.
+LEAVE_TIMEOUT_MS = 5_000
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +99,7 @@ class Clients(Protocol):
         self, *, transactional_id: str | None = None, max_batch_bytes: int = BATCH_LIMIT_BYTES
     ) -> Producer: ...
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer: ...
+    async def leave_group(self, group: str, instance_id: str) -> None: ...
     def reader(self) -> Consumer: ...
 
 
@@ -138,6 +143,24 @@ class KafkaClients:
             heartbeat_interval_ms=self._settings.session_timeout_ms // 5,
         )
 
+    async def leave_group(self, group: str, instance_id: str) -> None:
+        """Take a static member out of its group, once its consumer is stopped.
+
+        aiokafka's stop never does, as a static member usually comes back. One that still runs would
+        join again with its next heartbeat. Raises KafkaError or TimeoutError when it did not work.
+        """
+        client = AIOKafkaClient(
+            bootstrap_servers=self._settings.kafka_bootstrap, request_timeout_ms=LEAVE_TIMEOUT_MS
+        )
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_MS / 1000):
+                await client.bootstrap()
+                coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
+                response = await client.send(coordinator, LeaveGroup(group, instance_id))
+        finally:
+            await client.close()
+        refuse_errors(response)
+
     def reader(self) -> Consumer:
         """A consumer without a group: partitions are assigned by hand."""
         # Where no position exists, everything is still to be read. Never `latest`.
@@ -170,6 +193,14 @@ async def stop_quietly(client: Producer | Consumer) -> None:
     except (TimeoutError, KafkaError, OSError) as error:
         # The process ends or replaces the client next; the broker forgets it by time-out.
         log.info("a client did not stop cleanly: %s", type(error).__name__)
+
+
+async def leave_quietly(clients: Clients, group: str, instance_id: str) -> None:
+    """Leave for good. When that fails, the others wait for the session timeout instead."""
+    try:
+        await clients.leave_group(group, instance_id)
+    except (TimeoutError, KafkaError, OSError) as error:
+        log.warning("the group was not told that this member left: %s", type(error).__name__)
 
 
 def partitions_of(settings: Settings, name: str) -> list[TopicPartition]:

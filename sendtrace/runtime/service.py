@@ -58,6 +58,21 @@ def stop_on_signals() -> asyncio.Event:
     return stopping
 
 
+def leave_on_signal(stopping: asyncio.Event) -> asyncio.Event:
+    """An event that SIGUSR2 sets, with ``stopping``: this stop is for good, nobody comes back.
+
+    A SIGTERM alone may be a restart, and before or after it says nothing against this.
+    """
+    leaving = asyncio.Event()
+
+    def leave() -> None:
+        leaving.set()
+        stopping.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, leave)
+    return leaving
+
+
 def health_routes(
     health: Health, render: Callable[[], bytes], content_type: str = CONTENT_TYPE_LATEST
 ) -> list[web.RouteDef]:

@@ -66,7 +66,13 @@ class MemoryLog:
         return MemoryProducer(self, transactional_id, name, max_batch_bytes)
 
     def group_consumer(self, group: str, instance_id: str | None) -> MemoryConsumer:
-        return MemoryConsumer(self, group, f"consumer-{next(self._names)}")
+        return MemoryConsumer(self, group, f"consumer-{next(self._names)}", instance_id)
+
+    async def leave_group(self, group: str, instance_id: str) -> None:
+        await asyncio.sleep(0)
+        for member in list(self.groups.get(group, [])):
+            if member.instance_id == instance_id:
+                self.expire(member)
 
     def reader(self) -> MemoryConsumer:
         return MemoryConsumer(self, None, f"reader-{next(self._names)}")
@@ -126,13 +132,19 @@ class MemoryLog:
             self.offsets.update(transaction.offsets)
 
     def rebalance(self, members: list[MemoryConsumer]) -> None:
-        for index, member in enumerate(members):
-            member.incoming = {
+        for member, partitions in zip(members, self.assignment(members), strict=True):
+            member.incoming = partitions
+
+    def assignment(self, members: list[MemoryConsumer]) -> list[set[TopicPartition]]:
+        return [
+            {
                 TopicPartition(topic, p)
                 for topic in member.topics
                 for p in range(self.partitions)
                 if p % len(members) == index
             }
+            for index, member in enumerate(members)
+        ]
 
 
 def _visible(entry: Entry) -> bool:
@@ -259,10 +271,13 @@ class MemoryProducer:
 class MemoryConsumer:
     """read_committed. In a group its partitions come with the next ``getmany``."""
 
-    def __init__(self, log: MemoryLog, group: str | None, name: str) -> None:
+    def __init__(
+        self, log: MemoryLog, group: str | None, name: str, instance_id: str | None = None
+    ) -> None:
         self.log = log
         self.group = group
         self.name = name
+        self.instance_id = instance_id
         self.topics: list[str] = []
         self.incoming: set[TopicPartition] | None = None
         self._listener: Any = None
@@ -277,12 +292,18 @@ class MemoryConsumer:
         await asyncio.sleep(0)
         if self.group is not None:
             members = self.log.groups.setdefault(self.group, [])
-            members.append(self)
-            self.log.rebalance(members)
+            known = [member.instance_id for member in members if member.instance_id is not None]
+            if self.instance_id in known:  # it is back, and the others are undisturbed
+                members[[m.instance_id for m in members].index(self.instance_id)] = self
+                self.incoming = self.log.assignment(members)[members.index(self)]
+            else:
+                members.append(self)
+                self.log.rebalance(members)
 
     async def stop(self) -> None:
         await asyncio.sleep(0)
-        self.log.expire(self)
+        if self.instance_id is None:  # a static member stays in the group until it expires
+            self.log.expire(self)
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
         self._positions = dict.fromkeys(partitions, 0)
