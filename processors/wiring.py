@@ -29,7 +29,13 @@ from sendtrace.runtime.kafka import (
     stop_quietly,
 )
 from sendtrace.runtime.loop import Loop, LoopMetrics
-from sendtrace.runtime.service import Health, health_server, leave_on_signal, stop_on_signals
+from sendtrace.runtime.service import (
+    STUCK_SECONDS,
+    Health,
+    health_server,
+    leave_on_signal,
+    stop_on_signals,
+)
 from sendtrace.runtime.settings import Settings, SettingsError
 
 
@@ -155,7 +161,9 @@ async def _run(process: Process, settings: Settings) -> None:
     cluster = await topics.cluster_id(settings)
     directory = settings.state_dir / group_of(settings, process)
     registry = CollectorRegistry()
-    health, clients = Health(), KafkaClients(settings)
+    # A commit may take as long as its transaction may.
+    health = Health(STUCK_SECONDS + settings.transaction_timeout_ms / 1000)
+    clients = KafkaClients(settings)
     with _instance(directory, process) as instance_id:
         async with (
             health_server(health, registry, settings.bind_address, settings.port(process.name)),

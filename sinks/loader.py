@@ -240,6 +240,7 @@ async def patiently(
     was_ready = health.ready
     pause_seconds = FIRST_PAUSE_SECONDS
     for _ in range(TRIES):
+        health.excuse()
         try:
             answer = await call()
         except WarehouseAway as error:

@@ -29,6 +29,7 @@ from sendtrace.runtime.kafka import Consumer, Partition
 from sendtrace.runtime.running import Running, State
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.task import Fenced, PositionLost, StartOver, Task
+from sendtrace.runtime.watch import Watch
 
 # How long getmany may wait when nothing is pending: two wake-ups a second cost nothing.
 IDLE_POLL_MS = 500
@@ -36,6 +37,8 @@ IDLE_POLL_MS = 500
 RESTORING_POLL_MS = 20
 POLL_LIMIT_RECORDS = 20_000
 LAG_SECONDS = 1.0
+# aiokafka's commit asks a coordinator that is away until it is answered.
+MEMBERSHIP_TIMEOUT_SECONDS = 5.0
 # How often tasks are told how far they have read: bounds how late a deadline is noticed.
 ADVANCE_SECONDS = 0.5
 
@@ -97,6 +100,8 @@ class Loop:
         self._oldest_fed: float | None = None
         self._lag_due = 0.0
         self._advance_due = 0.0
+        self._watch = Watch(consumer, health)
+        self._watch.unassigned()
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the consumer's group; every member must subscribe to the same topics."""
@@ -111,6 +116,7 @@ class Loop:
         """Until ``stopping``. What was fed is committed before it returns."""
         try:
             while not stopping.is_set():
+                self._watch.round()
                 await self._adopt_assignment()
                 self._adopt_recoveries()
                 await self._poll()
@@ -120,6 +126,7 @@ class Loop:
             await self._commit()
         finally:
             await self._drop(list(self._tasks))
+            self._watch.ended()
 
     # -- who owns what -------------------------------------------------------------------------
 
@@ -131,6 +138,9 @@ class Loop:
         one that is gone raises. So nothing is fed and nothing is sought until ``assigned``.
         """
         self._assignment = Assignment.UNKNOWN
+        self._watch.unassigned()
+        for running in self._tasks.values():
+            self._watch.rest(running.partitions)
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         """A new assignment. Nothing of it is handed out before its task is restored."""
@@ -156,6 +166,7 @@ class Loop:
                 continue  # another rebalance began while tasks were given up
             for key, partitions in units.items():
                 self._take(key, frozenset(partitions))
+            self._watch.assigned()
         if self._settled and not self._tasks:
             self._health.set_ready()  # a spare member is as it should be
 
@@ -165,11 +176,16 @@ class Loop:
             running = self._tasks[key] = Running(self._make_task(key, partitions), partitions)
         if running.ready:
             # Its own position: committed() right after a commit is stale (AIOKAFKA 24).
-            running.go_on(self._consumer, running.next)
+            self._go_on(running, running.next)
         elif running.state is State.UNRESTORED:
             self._restore(running)
 
+    def _go_on(self, running: Running, positions: Mapping[Partition, int]) -> None:
+        running.go_on(self._consumer, positions)
+        self._watch.fed(running.partitions)
+
     def _restore(self, running: Running) -> None:
+        self._watch.rest(running.partitions)
         self._health.set_unready("restoring")
         self._metrics.recoveries.inc()
         running.restore()
@@ -181,13 +197,15 @@ class Loop:
         for running in self._tasks.values():
             positions = running.restored()
             if positions is not None:
-                running.go_on(self._consumer, positions)
+                self._go_on(running, positions)
         if self._tasks and all(running.ready for running in self._tasks.values()):
             self._health.set_ready()
 
     async def _drop(self, keys: Iterable[Hashable]) -> None:
         """Together: each may wait for a broker that is away. One that fails keeps none open."""
         dropped = [self._tasks.pop(key) for key in keys]
+        for running in dropped:
+            self._watch.rest(running.partitions)
         results = await asyncio.gather(
             *(running.drop() for running in dropped), return_exceptions=True
         )
@@ -240,19 +258,26 @@ class Loop:
                 )
 
     async def _look_around(self) -> None:
-        """What is due by the clock, with records or without: lag, control records, deadlines."""
+        """What is due by the clock: control records, lag, the watchdog, deadlines."""
         now = time.monotonic()
-        if self._settled and now > self._lag_due:
+        if now > self._lag_due:
             self._lag_due = now + LAG_SECONDS
-            for running in self._ready_tasks():
-                if await running.pass_control_records(self._consumer):
-                    self._note_pending(running)
-            self._metrics.lag.set(
-                sum([await running.lag(self._consumer) for running in self._ready_tasks()])
-            )
-        if self._settled and now > self._advance_due:
+            await self._look_behind()
+        if now > self._advance_due and self._settled:
             self._advance_due = now + ADVANCE_SECONDS
             await self._advance()
+
+    async def _look_behind(self) -> None:
+        """Control records that were passed, how much is unread, and whether all of it moves."""
+        if not self._settled:
+            await self._watch.look_without_assignment(self._assigned)
+            return
+        ready = self._ready_tasks()
+        for running in ready:
+            if await running.pass_control_records(self._consumer):
+                self._note_pending(running)
+        self._metrics.lag.set(sum([await running.lag(self._consumer) for running in ready]))
+        await self._watch.look([partition for running in ready for partition in running.next])
 
     async def _advance(self) -> None:
         """Tell each task up to which time it has read all of its inputs."""
@@ -320,10 +345,11 @@ class Loop:
     async def _is_member(self, positions: Mapping[Partition, int]) -> bool:
         """Whether the group still counts us in: the broker refuses a stranger's commit."""
         try:
-            await self._consumer.commit(positions)
+            async with asyncio.timeout(MEMBERSHIP_TIMEOUT_SECONDS):
+                await self._consumer.commit(positions)
         except (CommitFailedError, IllegalStateError):
             return False
-        except KafkaError:
+        except (KafkaError, TimeoutError):
             return True  # not known: recovering is safe in any case, giving up would only wait
         return True
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -34,19 +35,51 @@ def configure_logging(level: str) -> None:
     root.setLevel(level.upper())
 
 
-class Health:
-    """Live until something is beyond repair; ready when it can do its work."""
+# Longer than what a loop waits for on purpose: a commit (15 s), the group's word (5 s), clients
+# that are stopped (20 s), a rebalance (30 s). Failing to recover ends the process (60 s).
+STUCK_SECONDS = 120.0
 
-    def __init__(self) -> None:
+
+class Health:
+    """Live until something is beyond repair or stuck; ready when it can do its work.
+
+    Who works in rounds says so with ``moved``. Whether it is stuck is told from the time of its
+    last word alone, by whoever asks: a loop that hangs could not tell.
+    """
+
+    def __init__(self, stuck_seconds: float = STUCK_SECONDS) -> None:
         self.ready = False
         self.live = True
         self.reason = "starting"
+        self._stuck_seconds = stuck_seconds
+        self._moved_at: dict[str, float] = {}
 
     def set_ready(self) -> None:
         self.ready, self.reason = True, ""
 
     def set_unready(self, reason: str) -> None:
         self.ready, self.reason = False, reason
+
+    def moved(self, name: str) -> None:
+        """``name`` is at work, and will say so again soon."""
+        self._moved_at[name] = time.monotonic()
+
+    def at_rest(self, name: str) -> None:
+        """``name`` has nothing to do."""
+        self._moved_at.pop(name, None)
+
+    def excuse(self) -> None:
+        """Something outside is waited for, within a bound: a restart would mend nothing."""
+        self._moved_at = dict.fromkeys(self._moved_at, time.monotonic())
+
+    def why_not_live(self) -> str:
+        """Empty while live."""
+        if not self.live:
+            return self.reason or "beyond repair"
+        for name, at in self._moved_at.items():
+            if time.monotonic() - at > self._stuck_seconds:
+                return f"{name} has not moved for {self._stuck_seconds:g} s"
+        return ""
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -79,7 +112,8 @@ def health_routes(
     """``/livez``, ``/readyz`` and ``/metrics``; ``render`` gives the body of the last."""
 
     async def livez(_: web.Request) -> web.Response:
-        return web.Response(status=200 if health.live else 503, text=health.reason or "ok")
+        why_not = health.why_not_live()
+        return web.Response(status=503 if why_not else 200, text=why_not or health.reason or "ok")
 
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(status=200 if health.ready else 503, text=health.reason or "ok")

@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaConnectionError,
+    KafkaError,
+)
 from prometheus_client import CollectorRegistry
 
 from sendtrace.runtime import loop as runtime_loop
 from sendtrace.runtime import running as running_task
+from sendtrace.runtime import watch
 from sendtrace.runtime.loop import Loop, LoopMetrics
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.task import Fenced, PositionLost, StartOver
@@ -35,6 +41,9 @@ class StrictConsumer:
         self.assigned: set[TopicPartition] = set()
         self.records: dict[TopicPartition, list[Record]] = {}
         self.positions: dict[TopicPartition, int] = {}
+        self.ends: dict[TopicPartition, int] = {}
+        self.polled_ms = 0
+        self.hangs = self.away = False  # hands out nothing any more; the broker does not answer
         self.is_member = True
         self._listener: Any = None
 
@@ -55,9 +64,19 @@ class StrictConsumer:
     async def position(self, partition: TopicPartition) -> int:
         return self.positions.get(partition, 0)
 
-    def highwater(self, partition: TopicPartition) -> None: ...
-    def last_stable_offset(self, partition: TopicPartition) -> None: ...
-    def last_poll_timestamp(self, partition: TopicPartition) -> None: ...
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return self.ends.get(partition)
+
+    last_stable_offset = highwater
+
+    def last_poll_timestamp(self, partition: TopicPartition) -> int:
+        return self.polled_ms
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[Any, int]:
+        await asyncio.sleep(0)
+        if self.away:
+            raise KafkaConnectionError
+        return {}
 
     async def commit(self, offsets: Any) -> None:
         await asyncio.sleep(0.02)
@@ -66,6 +85,9 @@ class StrictConsumer:
 
     async def getmany(self, **_: Any) -> dict[TopicPartition, list[Record]]:
         await asyncio.sleep(0.005)
+        if self.hangs:
+            return {}
+        self.polled_ms += 5
         found, self.records = self.records, {}
         for partition, records in found.items():
             self.positions[partition] = records[-1].offset + 1
@@ -77,6 +99,12 @@ class StrictConsumer:
         self.assigned = set(partitions)
         await asyncio.sleep(0)
         await self._listener.on_partitions_assigned(set(partitions))
+
+
+def _open() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 @dataclass
@@ -91,10 +119,13 @@ class ScriptedTask:
     commits: int = 0
     recoveries: int = 0
     skipped: list[int] = field(default_factory=list)
+    may_commit: asyncio.Event = field(default_factory=_open)
+    may_recover: asyncio.Event = field(default_factory=_open)
 
     async def recover(self) -> Mapping[TopicPartition, int]:
         self.fed = 0
         self.recoveries += 1
+        await self.may_recover.wait()
         if self.recover_errors:
             raise self.recover_errors.pop()
         return dict.fromkeys(self.partitions, 0)
@@ -112,6 +143,7 @@ class ScriptedTask:
 
     async def commit(self) -> None:
         self.commits += 1
+        await self.may_commit.wait()
         await asyncio.sleep(0.02)
         if self.commit_errors:
             raise self.commit_errors.pop()
@@ -124,8 +156,8 @@ class ScriptedTask:
 class Rig:
     """A loop over a strict consumer, with scripted tasks."""
 
-    def __init__(self, close_seconds: float = 0.0) -> None:
-        self.consumer, self.health = StrictConsumer(), Health()
+    def __init__(self, close_seconds: float = 0.0, stuck_seconds: float = 60.0) -> None:
+        self.consumer, self.health = StrictConsumer(), Health(stuck_seconds)
         self.tasks: dict[int, ScriptedTask] = {}
         self.stopping = asyncio.Event()
 
@@ -148,6 +180,11 @@ class Rig:
         await self.consumer.rebalance(*partitions)
         await self.until(lambda: self.health.ready and len(self.tasks) >= len(partitions))
 
+    async def stays_live(self) -> None:
+        for _ in range(20):
+            assert not self.health.why_not_live()
+            await asyncio.sleep(2 * STUCK_SECONDS / 20)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(3):
             while not condition():
@@ -155,9 +192,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(close_seconds: float = 0.0) -> AsyncIterator[Rig]:
+async def running(close_seconds: float = 0.0, stuck_seconds: float = 60.0) -> AsyncIterator[Rig]:
     """At the end the loop is stopped; what ended it is raised."""
-    rig = Rig(close_seconds)
+    rig = Rig(close_seconds, stuck_seconds)
     task = asyncio.create_task(rig.loop.run(rig.stopping))
     try:
         yield rig
@@ -277,3 +314,73 @@ async def test_who_is_fenced_recovers_only_as_a_member(is_member: bool, recoveri
         await rig.until(lambda: rig.tasks[0].commits == 1)
         await asyncio.sleep(0.1)
         assert rig.tasks[0].recoveries == recoveries
+
+
+STUCK_SECONDS = 0.3
+
+
+@pytest.fixture
+def _quick_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_loop, "LAG_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "ASK_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("_quick_watchdog")
+class TestWatchdog:
+    """Told from timestamps: nothing of the loop needs to run for it."""
+
+    async def test_a_loop_whose_commit_hangs_is_not_live(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(P0)
+            rig.tasks[0].may_commit.clear()
+            rig.consumer.records = {P0: [Record(0)]}
+            await rig.until(lambda: rig.tasks[0].commits == 1)
+            assert not rig.health.why_not_live()
+            await rig.until(lambda: "the loop" in rig.health.why_not_live())
+            rig.tasks[0].may_commit.set()
+            await rig.until(lambda: not rig.health.why_not_live())
+
+    async def test_an_idle_loop_is_live(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(*PARTITIONS)
+            await rig.stays_live()
+
+    async def test_a_consumer_that_hands_out_nothing_though_it_is_behind(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(P0)
+            rig.consumer.ends = {P0: 5}  # the broker answers, and nothing comes
+            await rig.until(lambda: "t-0" in rig.health.why_not_live())
+
+    async def test_a_consumer_that_asks_no_more(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(P0)
+            rig.consumer.hangs = True
+            await rig.until(lambda: "t-0" in rig.health.why_not_live())
+
+    async def test_kafka_away_is_no_reason_to_restart(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(P0)
+            rig.consumer.hangs = rig.consumer.away = True
+            await rig.stays_live()
+
+    async def test_a_rebalance_that_does_not_end(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(P0)
+            rig.loop.revoked()
+            await rig.until(lambda: "assignment" in rig.health.why_not_live())
+
+    async def test_what_is_given_up_is_not_watched(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(P0, P1)
+            await rig.assign(P1)
+            await rig.stays_live()
+
+    async def test_a_task_that_restores_may_take_its_time(self) -> None:
+        async with running(stuck_seconds=STUCK_SECONDS) as rig:
+            await rig.assign(P0)
+            rig.tasks[0].may_recover.clear()
+            rig.tasks[0].commit_errors = [StartOver("result unknown")]
+            rig.consumer.records = {P0: [Record(0)]}
+            await rig.until(lambda: rig.tasks[0].recoveries == 2)
+            await rig.stays_live()
+            rig.tasks[0].may_recover.set()

@@ -1,0 +1,36 @@
+"""What the health routes answer, and that they need nothing of what they tell about."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+
+from sendtrace.runtime.service import Health, health_server
+
+
+async def test_livez_says_what_is_stuck_and_readyz_stays_as_it_is() -> None:
+    health = Health(stuck_seconds=0.1)
+    health.set_ready()
+    async with (
+        health_server(health, CollectorRegistry(), "127.0.0.1", 0) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
+    ):
+
+        async def get(path: str) -> tuple[int, str]:
+            async with http.get(path) as answer:
+                return answer.status, await answer.text()
+
+        health.moved("the loop")
+        assert await get("/livez") == (200, "ok")
+        await asyncio.sleep(0.15)
+        assert await get("/livez") == (503, "the loop has not moved for 0.1 s")
+        assert await get("/readyz") == (200, "ok")
+        health.excuse()
+        assert await get("/livez") == (200, "ok")
+        await asyncio.sleep(0.15)
+        health.at_rest("the loop")
+        assert await get("/livez") == (200, "ok")
+        health.live = False
+        assert (await get("/livez"))[0] == 503
