@@ -336,8 +336,10 @@ class TestWatchdog:
             rig.consumer.records = {P0: [Record(0)]}
             await rig.until(lambda: rig.tasks[0].commits == 1)
             assert not rig.health.why_not_live()
-            await rig.until(lambda: "the loop" in rig.health.why_not_live())
-            rig.tasks[0].may_commit.set()
+            try:
+                await rig.until(lambda: "the loop" in rig.health.why_not_live())
+            finally:
+                rig.tasks[0].may_commit.set()
             await rig.until(lambda: not rig.health.why_not_live())
 
     async def test_an_idle_loop_is_live(self) -> None:
@@ -382,5 +384,7 @@ class TestWatchdog:
             rig.tasks[0].commit_errors = [StartOver("result unknown")]
             rig.consumer.records = {P0: [Record(0)]}
             await rig.until(lambda: rig.tasks[0].recoveries == 2)
-            await rig.stays_live()
-            rig.tasks[0].may_recover.set()
+            try:
+                await rig.stays_live()
+            finally:
+                rig.tasks[0].may_recover.set()

@@ -98,6 +98,25 @@ async def test_a_restart_goes_on_where_the_warehouse_is() -> None:
     assert list(warehouse.rows) == ["m2"]
 
 
+async def test_waiting_for_a_database_is_not_being_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(loader, "LONGEST_PAUSE_SECONDS", 0.05)
+    health = Health(stuck_seconds=0.2)
+    health.moved("the loop")
+    tries = 0
+
+    async def away() -> int:
+        nonlocal tries
+        tries += 1
+        assert not health.why_not_live()
+        if tries < 10:
+            raise WarehouseAway("PostgreSQL: away")
+        return tries
+
+    metrics = loader.LoaderMetrics(CollectorRegistry())
+    assert await loader.patiently(away, health, asyncio.Event(), metrics) == 10
+
+
 async def test_waits_for_a_database_that_is_away_and_loses_nothing() -> None:
     log, warehouse, registry = MemoryLog(), MemoryWarehouse(), CollectorRegistry()
     warehouse.away = 3
