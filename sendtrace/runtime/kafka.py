@@ -184,14 +184,37 @@ class KafkaClients:
 
 
 async def stop_quietly(client: Producer | Consumer) -> None:
-    """Stop a client within a bound: with the broker away, stop() would wait for ever.
+    """Stop a client, and wait for that within a bound: with the broker away it may take for ever.
 
-    A client that is spoilt raises its own failure once more: it is given up in any case.
+    Past the bound it goes on by itself and ends when the broker is back: cut short, it would leave
+    the client's tasks and connections behind for good.
     """
+    stop = asyncio.create_task(_stop(client))
+    _stops.add(stop)
+    stop.add_done_callback(_stops.discard)
+    _, waits = await asyncio.wait({stop}, timeout=STOP_TIMEOUT_SECONDS)
+    if waits:
+        log.info("a client does not stop: the broker does not answer")
+    else:
+        stop.result()
+
+
+# The event loop itself holds tasks but weakly.
+_stops: set[asyncio.Task[None]] = set()
+
+
+async def _stop(client: Producer | Consumer) -> None:
+    """A client that is spoilt raises its own failure once more: it is given up in any case."""
     try:
-        await asyncio.wait_for(client.stop(), STOP_TIMEOUT_SECONDS)
-    except (TimeoutError, KafkaError, OSError) as error:
-        # The process ends or replaces the client next; the broker forgets it by time-out.
+        await client.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Nobody cancelled us: aiokafka cancelled a fetch in its pause after an error, and awaited
+        # it. What stop() would have done next ends the other fetches, too.
+        await client._client.close()  # type: ignore[union-attr]  # noqa: SLF001
+    except (KafkaError, OSError) as error:
         log.info("a client did not stop cleanly: %s", type(error).__name__)
 
 

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from sendtrace.runtime import loop as runtime_loop
 from sendtrace.runtime import running as running_task
 from sendtrace.runtime import watch
-from sendtrace.runtime.loop import Loop, LoopMetrics
+from sendtrace.runtime.loop import COMMIT_LIMIT_BYTES, Loop, LoopMetrics
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.task import Fenced, PositionLost, StartOver
 
@@ -32,6 +32,7 @@ P0, P1, P2 = PARTITIONS = [TopicPartition("t", n) for n in range(3)]
 class Record:
     offset: int
     timestamp: int = 0
+    serialized_value_size: int = 1
 
 
 class StrictConsumer:
@@ -242,6 +243,33 @@ async def test_what_was_fed_is_committed_when_stopping() -> None:
         rig.consumer.records = {P0: [Record(0)]}
         await rig.until(lambda: rig.tasks[0].fed == 1)
     assert rig.tasks[0].commits == 1
+
+
+@pytest.mark.parametrize(
+    ("below", "rest"),
+    [
+        ([Record(n) for n in range(99)], [Record(99)]),
+        ([Record(0, serialized_value_size=COMMIT_LIMIT_BYTES - 1)], [Record(1)]),
+    ],
+    ids=["records", "bytes"],
+)
+async def test_a_bound_commits_before_the_interval(below: list[Record], rest: list[Record]) -> None:
+    async with running() as rig:
+        rig.loop._interval_seconds = 60
+        await rig.assign(P0)
+        rig.consumer.records = {P0: below}
+        await rig.until(lambda: rig.tasks[0].fed == len(below))
+        await asyncio.sleep(0.05)
+        assert rig.tasks[0].commits == 0
+        rig.consumer.records = {P0: rest}
+        await rig.until(lambda: rig.tasks[0].commits == 1)
+
+
+async def test_nothing_is_committed_when_nothing_was_fed() -> None:
+    async with running() as rig:
+        await rig.assign(*PARTITIONS)
+        await asyncio.sleep(0.1)  # ten intervals
+        assert [task.commits for task in rig.tasks.values()] == [0, 0, 0]
 
 
 async def test_an_idle_task_has_the_whole_limit_to_recover(
