@@ -99,6 +99,7 @@ async def running_joiner(
     instance_id: str | None = None,
     cluster: str = "test",
     process: Process = JOINER,
+    health: Health | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A joiner (or another process) in a task of its own.
 
@@ -113,7 +114,7 @@ async def running_joiner(
         cluster,
         instance_id,
         LoopMetrics(CollectorRegistry()),
-        Health(),
+        health or Health(),
     ) as loop:
         task = asyncio.create_task(loop.run(stopping))
         try:
