@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -47,10 +48,15 @@ async def test_a_producer_with_a_batch_in_flight(
     producer = KafkaClients(kafka_settings).producer(transactional_id="stopped")
     await producer.start()
     await producer.begin_transaction()
-    with frozen(kafka):
+
+    async def send() -> asyncio.Future[Any]:
         batch = producer.create_batch()
         batch.append(timestamp=None, key=b"key", value=b"value", headers=[])
-        await producer.send_batch(batch, kafka_settings.topic(STATUSES), partition=0)
+        return await producer.send_batch(batch, kafka_settings.topic(STATUSES), partition=0)
+
+    await (await send())  # it knows the topic
+    with frozen(kafka):
+        await send()
         await asyncio.sleep(0.2)
         began = time.monotonic()
         await stop_quietly(producer)
