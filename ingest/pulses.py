@@ -12,10 +12,8 @@ import uuid
 from ingest.errors import Refused
 from ingest.handlers import Dependencies
 from schemas import topics
-from schemas.codec import cloud_event, encode, event_id
+from schemas.codec import TYPE_PULSE, cloud_event, encode, event_id
 from schemas.pulses import Pulse
-
-TYPE_PULSE = "com.sendtrace.pulse.v1"
 
 
 def new_edge_id() -> str:
