@@ -7,6 +7,11 @@ WHEEL := build/wheel
 # What only `make test-all` needs; build/ is out of git, and `make clean` removes it.
 ALL := build/all
 ALL_INSTALLED := $(ALL)/.installed
+# Renders the chart. A Go module: its proxy and checksum database prove what is built.
+HELM_VERSION := v4.3.1
+HELM := build/tools/helm-$(HELM_VERSION)
+# The official schemas of AsyncAPI, from npm.
+ASYNCAPI := build/asyncapi
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -44,7 +49,8 @@ wheel-test: $(INSTALLED)
 	PYTHONPATH=$(CURDIR)/$(WHEEL)/installed $(BIN)/pytest tests/unit
 
 # Properties and fuzzing with the full number of examples, and tests/all. Some 15 minutes.
-full-test: $(ALL_INSTALLED)
+full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed
+	SENDTRACE_TEST_HELM=$(CURDIR)/$(HELM) SENDTRACE_TEST_ASYNCAPI=$(CURDIR)/$(ASYNCAPI) \
 	HYPOTHESIS_PROFILE=full SENDTRACE_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
 		tests/unit/processors/join tests/unit/processors/rollup \
 		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all
@@ -65,6 +71,20 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 
 $(ALL_INSTALLED): requirements/all.txt pyproject.toml
 	$(call install,$(ALL),requirements/all.txt)
+	@touch $@
+
+# Some four minutes, once.
+$(HELM):
+	@command -v go >/dev/null || { echo "Go 1.26 or newer is needed to build helm"; exit 1; }
+	@mkdir -p $(@D)
+	GOBIN=$(CURDIR)/$(@D) go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	@mv $(@D)/helm $@
+
+$(ASYNCAPI)/.installed: tests/all/asyncapi/package.json tests/all/asyncapi/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed for the schemas of AsyncAPI"; exit 1; }
+	@mkdir -p $(ASYNCAPI)
+	cp $^ $(ASYNCAPI)/
+	npm ci --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 # An environment ($1) with exactly those requirements ($2), and this project as it stands here.

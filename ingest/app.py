@@ -52,10 +52,11 @@ class EdgeBroken(Exception):
 
 async def run(settings: Settings) -> None:
     """The process: until SIGTERM, and then a drain. Raises what the start met."""
+    stopping = stop_on_signals()  # first: PID 1 of a container loses a SIGTERM without a handler
     for drift in await topics.require(settings):
         log.warning("%s", drift)
     logging.getLogger("aiohttp.server").addFilter(without_content)
-    await serve(settings, KafkaClients(settings), stop_on_signals())
+    await serve(settings, KafkaClients(settings), stopping)
 
 
 async def serve(
