@@ -142,7 +142,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("command", ["edge", "joiner", "exporter", "loader", "topics apply"])
+@pytest.mark.parametrize(
+    "command", ["edge", "joiner", "rollup", "exporter", "loader", "topics apply"]
+)
 def test_without_kafka_each_says_so(image: Image, command: str, tmp_path: Path) -> None:
     told = image.run(
         *command.split(),
@@ -168,6 +170,7 @@ def test_outside_of_loopback_the_edge_wants_accounts(
 HEALTH = {
     "edge": "edge_internal_port",
     "joiner": "joiner_port",
+    "rollup": "rollup_port",
     "exporter": "exporter_port",
     "loader": "loader_port",
 }
