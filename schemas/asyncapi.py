@@ -98,7 +98,8 @@ MESSAGES: Mapping[str, tuple[Message, ...]] = {
     ),
     topics.TOTALS: (
         _ours(TotalsRecord, "All counters of one label set, as they stand"),
-        _ours(PositionsRecord, "Key `@positions`: how far a task has read its inputs. Other keys with @ are its own memory"),
+        _ours(PositionsRecord, "Key `@positions`: how far a task has read its inputs. Values of "
+              "other keys with @ are its own memory"),
     ),
 }  # fmt: skip
 

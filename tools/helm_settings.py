@@ -1,4 +1,4 @@
-"""Writes the settings that the chart takes, with their types and bounds, into its values.schema.json.
+"""Writes the settings that the chart takes, with types and bounds, into its values.schema.json.
 
     python tools/helm_settings.py
 
