@@ -50,7 +50,7 @@ wheel-test: $(INSTALLED)
 
 # Properties and fuzzing with the full number of examples, and tests/all. Some 15 minutes.
 full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed
-	SENDTRACE_TEST_HELM=$(CURDIR)/$(HELM) SENDTRACE_TEST_ASYNCAPI=$(CURDIR)/$(ASYNCAPI) \
+	TEST_HELM=$(CURDIR)/$(HELM) TEST_ASYNCAPI=$(CURDIR)/$(ASYNCAPI) \
 	HYPOTHESIS_PROFILE=full SENDTRACE_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
 		tests/unit/processors/join tests/unit/processors/rollup \
 		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all

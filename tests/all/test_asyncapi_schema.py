@@ -19,12 +19,13 @@ from schemas import codec
 
 from strategies import Told, fold, histories_with_erase
 
-DOCUMENT = json.loads((Path(__file__).parents[2] / "docs/asyncapi.json").read_text())
+ROOT = Path(__file__).parents[2]
+DOCUMENT = json.loads((ROOT / "docs/asyncapi.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def asyncapi() -> Draft7Validator:
-    folder = Path(os.environ["SENDTRACE_TEST_ASYNCAPI"])
+    folder = Path(os.environ.get("TEST_ASYNCAPI", ROOT / "build/asyncapi"))
     path = folder / "node_modules/@asyncapi/specs/schemas" / f"{DOCUMENT['asyncapi']}.json"
     return Draft7Validator(json.loads(path.read_text()))
 

@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import re
+import shlex
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from sendtrace.runtime.settings import Settings, from_environment
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/sendtrace"
+HELM = os.environ.get("TEST_HELM", "helm")  # `make full-test` says which
 FULL = Path(__file__).parent / "helm_full_values.yaml"
 # The oldest that Chart.yaml admits, and the newest that there are schemas of.
 VERSIONS = ["1.27", kubernetes_validate.latest_version()]
@@ -38,7 +40,7 @@ Object = dict[str, Any]
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [os.environ["SENDTRACE_TEST_HELM"], *arguments],
+        [HELM, *arguments],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -438,3 +440,45 @@ def test_the_values_stand_in_their_schema() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     known = yaml.safe_load((CHART / "values.yaml").read_text())
     assert set(schema["properties"]) - {"global"} == set(known)
+
+
+# docs/deploy.md
+
+DOCS = (ROOT / "docs/deploy.md").read_text()
+
+
+def test_the_document_installs_what_the_chart_takes() -> None:
+    [command] = re.findall(
+        r"^helm install sendtrace deploy/helm/sendtrace(.*?)```", DOCS, re.M | re.S
+    )
+    arguments = shlex.split(command.replace("\\\n", " "))
+    edge = of(template(*arguments), "Deployment", "edge")
+    assert container_of(edge)["image"] == "registry.example/sendtrace:0.1.0"
+    assert "SENDTRACE_SENDS_TOKEN_FILE" in environment_of(edge)
+
+
+def test_the_values_that_the_document_names_exist() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    named = re.findall(r"`([a-z]\w+(?:\.\w+)*)(?:=\w+)?`", DOCS)
+    paths = {tuple(name.split(".")) for name in named if name.split(".")[0] in schema["properties"]}
+    assert len(paths) > 6
+    for path in paths - {("sendtrace",), ("edge",), ("joiner",), ("loader",)}:
+        found = schema
+        for step in path:
+            found = found["properties"][step]
+
+
+def test_the_table_of_the_document_is_the_charts(default: list[Object]) -> None:
+    rows = re.findall(
+        r"^\| (\w+) \| (\w+), (\d+).*? \| (\d+) \| (?:drain \+ )?(\d+) s \|", DOCS, re.M
+    )
+    told = {name: (kind, int(n), int(port), int(grace)) for name, kind, n, port, grace in rows}
+    assert told.keys() == PROCESSES
+    for name, each in workloads(default):
+        if name in PROCESSES:
+            environment = from_environment(environment_of(each))
+            drain = environment.edge_drain_seconds if name == "edge" else 0
+            [port] = [p["containerPort"] for p in container_of(each)["ports"]
+                      if p["name"] == "health"]  # fmt: skip
+            grace = pod_of(each)["terminationGracePeriodSeconds"] - drain
+            assert told[name] == (each["kind"], each["spec"]["replicas"], port, grace)
