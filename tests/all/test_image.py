@@ -26,13 +26,14 @@ import psutil
 import pytest
 from aiohttp import ClientError, ClientSession
 
-from sendtrace.runtime.settings import Settings, to_environment
+from sendtrace.runtime.settings import PREFIX, Settings, to_environment
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 IGNORED = ROOT / "deploy/Dockerfile.dockerignore"
 # Folders of the image that the stage uses, each in front of nothing else.
 FOLDERS = ("/src", "/opt")
+PORTS = [PREFIX + name.upper() for name in Settings.__struct_fields__ if name.endswith("_port")]
 
 
 class Step(NamedTuple):
@@ -136,12 +137,6 @@ def test_it_has_what_runs_and_nothing_else(image: Image) -> None:
     assert {"aiokafka", "asyncpg", "rocksdict"} <= installed
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     "command", ["edge", "joiner", "rollup", "exporter", "loader", "topics apply"]
 )
@@ -150,7 +145,7 @@ def test_without_kafka_each_says_so(image: Image, command: str, tmp_path: Path) 
         *command.split(),
         SENDTRACE_KAFKA_BOOTSTRAP="127.0.0.1:1",
         SENDTRACE_DATA_DIR=str(tmp_path),
-        SENDTRACE_PORT_BASE=str(free_port() // 2),
+        **dict.fromkeys(PORTS, "0"),  # any
     )
     assert told.returncode == 4, told.stderr
     assert "Kafka at 127.0.0.1:1 does not answer" in told.stderr
@@ -206,6 +201,12 @@ async def test_it_stops_as_pid_1(
         if process.returncode is None:
             process.kill()  # and with it what it started
     assert process.returncode == 0, complaints.decode()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def is_ready(port: int, process: asyncio.subprocess.Process) -> None:
