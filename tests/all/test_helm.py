@@ -27,7 +27,7 @@ from sendtrace.runtime.settings import Settings, from_environment
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/sendtrace"
-HELM = os.environ.get("TEST_HELM", "helm")  # `make full-test` says which
+HELM = os.environ.get("TEST_HELM", "helm")  # `make full-test` builds it, and says which
 FULL = Path(__file__).parent / "helm_full_values.yaml"
 # The oldest that Chart.yaml admits, and the newest that there are schemas of.
 VERSIONS = ["1.27", kubernetes_validate.latest_version()]
