@@ -56,8 +56,14 @@ def cli() -> None:
 @click.option("--for", "seconds", type=Duration(), help="Stop simulating after this, as 30s.")
 @click.option("--fresh", is_flag=True, help="Remove the data of earlier runs first.")
 @click.option("--port-base", type=click.IntRange(0, 40_000), help="Added to every port.")
+@click.option("--scenario", help="What to simulate, as of `sendtrace simulate`.")
 def up(
-    rate: float, no_simulate: bool, seconds: float | None, fresh: bool, port_base: int | None
+    rate: float,
+    no_simulate: bool,
+    seconds: float | None,
+    fresh: bool,
+    port_base: int | None,
+    scenario: str | None,
 ) -> None:
     """Run the whole stack here until Ctrl-C. The data stays for the next time."""
     from sendtrace.local.plan import Options, make_plan
@@ -67,7 +73,7 @@ def up(
     settings = _settings()
     if port_base is not None:
         settings = msgspec.structs.replace(settings, port_base=port_base)
-    options = Options(None if no_simulate else _positive(rate), seconds)
+    options = Options(None if no_simulate else _positive(rate), seconds, scenario=scenario)
     plan = make_plan(settings, os.environ, options)
 
     async def run() -> None:
@@ -134,7 +140,15 @@ def loader() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write what was sent. [default: <data folder>/ledger.jsonl]",
 )
-def simulate(rate: float, seconds: float | None, seed: int | None, ledger: Path | None) -> None:
+@click.option(
+    "--scenario",
+    default="quiet-day",
+    show_default=True,
+    help="quiet-day, carrier-outage, fraud-burst, edge-outage, everything, or a TOML file.",
+)
+def simulate(
+    rate: float, seconds: float | None, seed: int | None, ledger: Path | None, scenario: str
+) -> None:
     """Play Vonage: send made-up messages, answers and webhooks to the edge of this machine."""
     from sendtrace.runtime.service import stop_on_signals
     from sendtrace.simulator.run import simulate as run_simulator
@@ -147,7 +161,7 @@ def simulate(rate: float, seconds: float | None, seed: int | None, ledger: Path 
 
     async def run() -> None:
         tally = await run_simulator(
-            settings, positive_rate, seconds, chosen, path, stop_on_signals()
+            settings, positive_rate, seconds, chosen, path, stop_on_signals(), scenario
         )
         click.echo(f"{tally} (seed {chosen})")
 

@@ -15,7 +15,7 @@ KAFKA_PORT = 19092
 KAFKA_CONTROLLER_PORT = 19093
 POSTGRES_PORT = 15432
 # What `--fresh` removes: what the stack made, never the folder itself, which may be anyone's.
-MADE_BY_US = ("kafka", "postgres", "state", "logs", "ledger.jsonl", FOLDER)
+MADE_BY_US = ("kafka", "postgres", "state", "logs", "ledger.jsonl", "requests.jsonl", FOLDER)
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Options:
     rate: float | None = 20.0  # None: no simulator
     simulate_seconds: float | None = None  # None: as long as the stack
     is_fresh: bool = False
+    scenario: str | None = None  # None: the simulator's default
 
 
 @dataclass(frozen=True)
@@ -138,4 +139,6 @@ def _simulator(options: Options) -> ChildPlan | None:
     arguments = ["simulate", "--rate", str(options.rate)]
     if options.simulate_seconds is not None:
         arguments += ["--for", f"{options.simulate_seconds}s"]
+    if options.scenario is not None:
+        arguments += ["--scenario", options.scenario]
     return ChildPlan("simulator", tuple(arguments), may_finish=True)

@@ -1,119 +1,199 @@
-"""How messages end: which statuses Vonage will tell, and which outcome must follow from them.
+"""How messages end: what Vonage will tell of each, and what must follow from that.
 
-The outcome stands beside the ending and is worked out here, by hand, from what Vonage documents:
-not by the rules under test.
+What must follow stands in tables and is worked out here, by hand, from what Vonage documents: not
+by the rules under test. ``told`` holds once the edge has taken everything, ``settled`` once every
+deadline went by as well.
+
+| ending | what is told |
+|---|---|
+| late | the last word comes long after the ttl: its deadline went by first |
+| skewed | Vonage's servers disagree: delivered is stamped before it was handed over |
+| mended | a time with backslashes in it, as a document shows it |
+| strange | a code that no document has |
+| withdrawn | a status `revoked`, which no document has, about what nobody asked to take back |
+| ttl_silent | v0.1 with a ttl that ran out: no callbacks, and no charge (code 1360) |
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
 Ending = Literal[
     "delivered", "read", "rejected", "failed", "undeliverable", "expired", "unknown",
-    "contradicted", "intermediate", "silent", "untracked",
+    "contradicted", "intermediate", "retrying", "silent", "untracked", "late", "skewed", "mended",
+    "strange", "withdrawn", "ttl_silent",
 ]  # fmt: skip
-Weights = tuple[tuple[Ending, int], ...]
+# What happens to a send before any webhook.
+Fate = Literal["refused", "unanswered"]
 
-# In parts of a thousand: mostly well, as in life.
-SMS: Weights = (
-    ("delivered", 880), ("failed", 35), ("rejected", 15), ("expired", 15), ("unknown", 5),
-    ("intermediate", 20), ("silent", 10), ("untracked", 20),
-)  # fmt: skip
-# Short codes have intermediate receipts rather than a handset's, and none unless asked for.
-ALERTS: Weights = (
-    ("delivered", 500), ("intermediate", 300), ("failed", 40), ("silent", 10), ("untracked", 150),
-)  # fmt: skip
-_TEXT: Weights = (
-    ("delivered", 890), ("rejected", 45), ("undeliverable", 15), ("contradicted", 10),
-    ("intermediate", 30), ("silent", 10),
-)  # fmt: skip
-_CHAT: Weights = (
-    ("delivered", 350), ("read", 570), ("rejected", 40), ("undeliverable", 10),
-    ("intermediate", 30),
-)  # fmt: skip
-# Channels of the Messages API, in parts of a hundred, and how their messages end.
-CHANNELS: dict[str, tuple[int, Weights]] = {
-    "sms": (56, _TEXT),
-    "mms": (4, _TEXT),
-    "rcs": (8, _CHAT),
-    "whatsapp": (20, _CHAT),
-    "messenger": (6, _CHAT),
-    "viber_service": (6, _CHAT),
+
+@dataclass(frozen=True)
+class Verdict:
+    """An outcome, and the flags that must be there with it. ``possible`` ones may be."""
+
+    outcome: str
+    is_final: bool = True
+    flags: tuple[str, ...] = ()
+    possible: tuple[str, ...] = ()
+
+
+def _final(outcome: str, *flags: str) -> tuple[Verdict, Verdict]:
+    verdict = Verdict(outcome, flags=flags)
+    return verdict, verdict
+
+
+def _open(outcome: str, *flags: str) -> Verdict:
+    return Verdict(outcome, False, flags)
+
+
+NOTHING_CAME = ("no_first_event", "overdue")
+
+# Told, and settled.
+VERDICTS: Mapping[Ending | Fate, tuple[Verdict, Verdict]] = {
+    "delivered": _final("delivered"),
+    "read": _final("read"),
+    "rejected": _final("rejected"),
+    "failed": _final("failed"),
+    "undeliverable": _final("undeliverable"),
+    # Where time runs fast, the hour between Vonage's 72 and the deadline is soon over.
+    "expired": (Verdict("expired", possible=("late",)),) * 2,
+    "contradicted": _final("delivered", "contradiction"),
+    "late": _final("delivered", "late"),
+    "skewed": _final("delivered", "clock_skew"),
+    "mended": _final("delivered", "mended_time"),
+    "strange": _final("failed", "unknown_code"),
+    "refused": _final("refused"),
+    "unknown": (_open("unknown"), _open("unknown", "overdue")),
+    "withdrawn": (_open("unknown"), _open("unknown", "overdue")),
+    "intermediate": (_open("pending"), _open("unconfirmed", "overdue")),
+    # The carrier is said to try again, until it is too late for that.
+    "retrying": (_open("pending", "retrying"), _open("unconfirmed", "overdue")),
+    "silent": (
+        Verdict("pending", False, (), ("no_first_event",)),
+        Verdict("missing", False, NOTHING_CAME),
+    ),
+    "ttl_silent": (
+        Verdict("pending", False, (), ("no_first_event",)),
+        Verdict("expired", True, NOTHING_CAME),
+    ),
+    "untracked": (Verdict("untracked", False),) * 2,
+    "unanswered": (Verdict("unanswered", False, ("unanswered",)),) * 2,
 }
-# v0.1 knows no RCS.
-OLD_CHANNELS = {name: ways for name, ways in CHANNELS.items() if name != "rcs"}
 
-# An ending that is not its own outcome. Deadlines would tell more of the first two one day.
-OUTCOME_OF = {"silent": "pending", "intermediate": "pending", "contradicted": "delivered"}
+HOUR = 3600.0
+EXPIRES_AFTER_SECONDS = 72 * HOUR  # Vonage makes the receipt up (FACTS section 5)
+SHORT_TTL_SECONDS = 300
+LATE_AFTER_SECONDS = 24 * HOUR
 
-_RECEIPT_CODES = {
-    "failed": ("1", "6", "9"),
-    "rejected": ("5", "15"),
+_RECEIPT_CODES: Mapping[Ending, tuple[str, ...]] = {
+    "failed": ("1", "6", "9", "3", "12"),
+    "rejected": ("5", "15", "51"),
     "expired": ("2",),
     "unknown": ("1",),
+    "strange": ("77",),
 }
-_REJECTED_CODES = ("1240", "1280", "1330")
+_STATUS_CODES: Mapping[Ending, tuple[str, ...]] = {
+    "rejected": ("1240", "1280", "1330"),
+    "undeliverable": ("1260",),
+    "contradicted": ("1330",),
+}
+# What is told besides: the word, where it is not the ending's own name.
+_WORDS: Mapping[Ending, str] = {
+    "late": "delivered", "skewed": "delivered", "mended": "delivered", "strange": "failed",
+    "contradicted": "delivered", "withdrawn": "revoked",
+}  # fmt: skip
+# What one API has no word for is told with the nearest that it has (FACTS section 5).
+_AS_RECEIPTS: Mapping[Ending, Ending] = {
+    "read": "delivered", "undeliverable": "failed", "ttl_silent": "silent", "withdrawn": "unknown",
+}  # fmt: skip
+_AS_STATUSES: Mapping[Ending, Ending] = {
+    "failed": "rejected", "strange": "rejected", "expired": "rejected", "unknown": "intermediate",
+    "untracked": "silent", "mended": "delivered",
+}  # fmt: skip
+READ_SECONDS = 30.0  # until somebody looks at it
+_WAITS: Mapping[Ending, float] = {"expired": EXPIRES_AFTER_SECONDS, "late": LATE_AFTER_SECONDS}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is told: status, code, and the seconds since the one before (None: as long as
+    the carrier takes)."""
+
+    status: str
+    code: str = ""
+    wait_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Story:
-    """What will be told of one message, as (status, code) in order, and how it must end."""
+    """What will be told of one message, in order, and what kind of end that is."""
 
-    statuses: tuple[tuple[str, str], ...]
-    outcome: str
+    ending: Ending
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def ttl_seconds(self) -> int | None:
+        """Of the send."""
+        return SHORT_TTL_SECONDS if self.ending in ("late", "ttl_silent") else None
 
 
-def draw_channel(random: Random, channels: dict[str, tuple[int, Weights]]) -> str:
-    return random.choices(list(channels), [weight for weight, _ in channels.values()])[0]
+UNTRACKED = Story("untracked")
+SILENT = Story("silent")
 
 
-def sms_story(random: Random, weights: Weights = SMS) -> Story:
+def draw(random: Random, weights: Mapping[Ending, int]) -> Ending:
+    return random.choices(list(weights), list(weights.values()))[0]
+
+
+def receipt_story(random: Random, drawn: Ending) -> Story:
     """The receipts of one message of the SMS API or the Alerts API."""
-    ending = _draw(random, weights)
-    return Story(tuple(_receipts(random, ending)), OUTCOME_OF.get(ending, ending))
-
-
-def message_story(random: Random, channel: str) -> Story:
-    """The statuses of one message of the Messages API."""
-    ending = _draw(random, CHANNELS[channel][1])
-    return Story(tuple(_statuses(random, ending)), OUTCOME_OF.get(ending, ending))
-
-
-def _receipts(random: Random, ending: Ending) -> list[tuple[str, str]]:
-    if ending in ("silent", "untracked"):
-        return []
-    if ending == "intermediate":
-        # 7 beside `accepted`: the carrier tries again, and nothing is final (FACTS section 5).
-        return [random.choice((("accepted", "0"), ("accepted", ""), ("accepted", "7"),
-                               ("buffered", "0")))]  # fmt: skip
-    code = random.choice(_RECEIPT_CODES.get(ending, ("0",)))
-    first = [("accepted", random.choice(("0", "")))] if random.random() < 0.5 else []
-    return [*first, (ending, code)]
-
-
-def _statuses(random: Random, ending: Ending) -> list[tuple[str, str]]:
-    submitted = ("submitted", "")
+    ending = _AS_RECEIPTS.get(drawn, drawn)
     match ending:
-        case "silent":
-            return []
+        case "silent" | "untracked":
+            return Story(ending)
         case "intermediate":
-            return [("submitted", random.choice(("", "", "1220")))]
+            step = random.choice((("accepted", "0"), ("accepted", ""), ("buffered", "0")))
+            return Story(ending, (Step(*step, 0.5),))
+        case "retrying":
+            # 7 beside `accepted`: the carrier tries again, and nothing is final (FACTS section 5).
+            return Story(ending, (Step("accepted", "7", 0.5),))
+    first: list[Step] = []
+    # Two clocks disagree only where both speak.
+    if ending in ("contradicted", "skewed") or random.random() < 0.5:
+        first = [Step("accepted", random.choice(("0", "")), 0.5)]
+    if ending == "contradicted":
+        first.append(Step("failed", "1"))
+    code = random.choice(_RECEIPT_CODES.get(ending, ("0",)))
+    return Story(ending, (*first, Step(_WORDS.get(ending, ending), code, _WAITS.get(ending))))
+
+
+def status_story(random: Random, drawn: Ending, is_chat: bool) -> Story:
+    """The statuses of one message of the Messages API."""
+    ending = _AS_STATUSES.get(drawn, drawn)
+    if ending == "read" and not is_chat:
+        ending = "delivered"
+    submitted = Step("submitted", "", 0.5)
+    code = random.choice(_STATUS_CODES.get(ending, ("",)))
+    match ending:
+        case "silent" | "ttl_silent":
+            return Story(ending)
+        case "intermediate":
+            return Story(ending, (submitted,))
+        case "retrying":
+            return Story(ending, (Step("submitted", "1220", 0.5),))
         case "read":
             # WhatsApp leaves `delivered` out when both happen at once (FACTS section 3).
-            middle = [("delivered", "")] if random.random() < 0.8 else []
-            return [submitted, *middle, ("read", "")]
-        case "rejected":
-            return [submitted, ("rejected", random.choice(_REJECTED_CODES))]
+            if random.random() < 0.2:
+                return Story(ending, (submitted, Step("read")))
+            return Story(ending, (submitted, Step("delivered"), Step("read", "", READ_SECONDS)))
         case "contradicted":
             # Not all segments were confirmed in five minutes, and then they were.
-            return [submitted, ("rejected", "1330"), ("delivered", "")]
+            return Story(ending, (submitted, Step("rejected", code), Step("delivered")))
         case "undeliverable":
-            return [("undeliverable", "1260")]
+            return Story(ending, (Step("undeliverable", code, 0.5),))
         case _:
-            return [submitted, (ending, "")]
-
-
-def _draw(random: Random, weights: Weights) -> Ending:
-    return random.choices([name for name, _ in weights], [weight for _, weight in weights])[0]
+            last = Step(_WORDS.get(ending, ending), code, _WAITS.get(ending))
+            return Story(ending, (submitted, last))

@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import Literal
 
 from sendtrace.simulator.parties import Leg
-from sendtrace.simulator.webhook import Webhook, moment, send_record
+from sendtrace.simulator.webhook import (
+    Told,
+    Webhook,
+    Workflow,
+    millisecond,
+    second,
+    send_record,
+)  # fmt: skip
 
 Version = Literal["v1", "v0.1"]
 
@@ -31,45 +38,44 @@ _IMAGE = {"url": "https://example.com/image.jpg"}
 
 
 def status(
-    leg: Leg,
-    message_id: str,
-    told: tuple[str, str],
-    version: Version,
-    at_us: int,
-    after_seconds: float,
+    leg: Leg, message_id: str, told: Told, version: Version, workflow: Workflow | None = None
 ) -> Webhook:
-    """A status of either version."""
-    template = _status_v1 if version == "v1" else _status_v01
-    fields = template(leg, message_id, told, at_us, after_seconds)
-    return Webhook(message_id, leg.account, "messages", "status", "json", after_seconds, fields)
+    """A status of either version. Only v1 knows failover."""
+    fields = (
+        _status_v1(leg, message_id, told, workflow)
+        if version == "v1"
+        else _status_v01(leg, message_id, told)
+    )
+    return Webhook(
+        message_id, leg.account, "messages", "status", "json", told.after_seconds, fields
+    )
 
 
 def _status_v1(
-    leg: Leg, message_id: str, told: tuple[str, str], at_us: int, after_seconds: float
+    leg: Leg, message_id: str, told: Told, workflow: Workflow | None
 ) -> dict[str, object]:
     """Whole seconds, usage once it is charged, and what each channel has of its own."""
-    name, code = told
-    timestamp = moment(at_us, after_seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
+    name = told.status
     fields: dict[str, object] = {
         "message_uuid": message_id,
         "to": leg.recipient,
         "from": leg.sender,
-        "timestamp": timestamp,
+        "timestamp": second(told.at_us),
         "status": name,
         "channel": leg.channel,
         "client_ref": leg.client_ref,
     }
-    if code:
+    if told.code:
         fields["error"] = {
-            "type": f"{ERRORS_URL}#{code}",
-            "title": code,
-            "detail": ERROR_TITLES[code],
+            "type": f"{ERRORS_URL}#{told.code}",
+            "title": told.code,
+            "detail": ERROR_TITLES[told.code],
             "instance": message_id.replace("-", ""),
         }
     if leg.channel in ("sms", "mms", "rcs"):
-        fields["destination"] = {"network_code": leg.network}
+        fields["destination"] = {"network_code": leg.network.code}
     if leg.channel == "sms":
-        fields["sms"] = _segments(leg.segments, name, timestamp)
+        fields["sms"] = _segments(leg.segments, told)
     if leg.channel == "whatsapp" and name == "delivered":
         fields["whatsapp"] = {
             "pricing": {"type": "regular", "pricing_model": "PMP", "category": "utility"},
@@ -78,48 +84,51 @@ def _status_v1(
     # An RCS status has no usage (FACTS section 3).
     if leg.channel != "rcs" and _is_charged(leg, name):
         fields["usage"] = _usage(leg)
+    if workflow is not None:
+        fields["workflow"] = {
+            "workflow_id": workflow.workflow_id,
+            "items_number": str(workflow.item),
+            "items_total": str(workflow.items),
+        }
     return fields
 
 
-def _segments(count: int, name: str, timestamp: str) -> dict[str, object]:
+def _segments(count: int, told: Told) -> dict[str, object]:
     """One callback for all segments. The page on segments has names of its own."""
-    if count == 1 or name == "submitted":
+    if not told.segments_at_us:
         return {"count_total": str(count)}
-    segments = [{"timestamp": timestamp, "status": name} for _ in range(count)]
+    segments = [
+        {"timestamp": second(at_us), "status": told.status} for at_us in told.segments_at_us
+    ]
     return {"total_count": str(count), "segments": segments}
 
 
-def _status_v01(
-    leg: Leg, message_id: str, told: tuple[str, str], at_us: int, after_seconds: float
-) -> dict[str, object]:
+def _status_v01(leg: Leg, message_id: str, told: Told) -> dict[str, object]:
     """Objects for both sides, milliseconds, a number for the code, no channel of its own."""
-    name, code = told
     fields: dict[str, object] = {
         "message_uuid": message_id,
         "to": _side(leg.channel, leg.recipient),
         "from": _side(leg.channel, leg.sender),
-        "timestamp": _milliseconds(at_us, after_seconds),
-        "status": name,
+        "timestamp": millisecond(told.at_us),
+        "status": told.status,
         "client_ref": leg.client_ref,
     }
-    if code:
-        fields["error"] = {"code": int(code), "reason": ERROR_TITLES[code]}
+    if told.code:
+        fields["error"] = {"code": int(told.code), "reason": ERROR_TITLES[told.code]}
     # As captured: the first status has no usage, the second one has.
-    if name in ("delivered", "read"):
+    if told.status in ("delivered", "read"):
         fields["usage"] = _usage(leg)
     return fields
 
 
-def inbound(
-    leg: Leg, message_id: str, version: Version, at_us: int, after_seconds: float
-) -> Webhook:
+def inbound(leg: Leg, message_id: str, version: Version, at_us: int) -> Webhook:
     """A message that came in: from the leg's recipient to its sender, of text."""
     fields: dict[str, object] = {"message_uuid": message_id}
     if version == "v0.1":
         fields |= {
             "to": _side(leg.channel, leg.sender),
             "from": _side(leg.channel, leg.recipient),
-            "timestamp": _milliseconds(at_us, after_seconds),
+            "timestamp": millisecond(at_us),
             "message": {"content": {"type": "text", "text": leg.text}},
         }
     else:
@@ -127,7 +136,7 @@ def inbound(
             "channel": leg.channel,
             "to": leg.sender,
             "from": leg.recipient,
-            "timestamp": moment(at_us, after_seconds).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "timestamp": second(at_us),
             "text": leg.text,
         }
         if leg.channel == "sms":
@@ -137,15 +146,40 @@ def inbound(
             fields["usage"] = _usage(leg)
         else:
             fields["message_type"] = "text"
-    return Webhook(message_id, leg.account, "messages", "inbound", "json", after_seconds, fields)
+    return Webhook(message_id, leg.account, "messages", "inbound", "json", 0.0, fields)
 
 
 def send(
-    leg: Leg, message_id: str, version: Version, times_us: tuple[int, int]
+    leg: Leg,
+    message_id: str,
+    version: Version,
+    times_us: tuple[int, int],
+    send_id: str | None = None,
+    ttl_seconds: int | None = None,
 ) -> dict[str, object]:
     """The body of ``POST /sends``: one id, whatever the segments."""
+    request = _request(leg, version)
+    if ttl_seconds is not None:
+        request["ttl"] = ttl_seconds  # in seconds, not as in the SMS API
     answer = (202, {"message_uuid": message_id})
-    return send_record("messages", leg.account, _request(leg, version), answer, times_us, None)
+    return send_record("messages", leg.account, request, answer, times_us, send_id)
+
+
+def failover_send(
+    legs: list[Leg], message_id: str, workflow_id: str, times_us: tuple[int, int], send_id: str
+) -> dict[str, object]:
+    """The same with a list of what to try next. Of all ids the answer has the first only."""
+    further = [_request(leg, "v1") for leg in legs[1:]]
+    request = _request(legs[0], "v1") | {"failover": further}
+    answer = (202, {"message_uuid": message_id, "workflow_id": workflow_id})
+    return send_record("messages", legs[0].account, request, answer, times_us, send_id)
+
+
+def unanswered_send(
+    leg: Leg, version: Version, times_us: tuple[int, int], send_id: str
+) -> dict[str, object]:
+    """The same for a call that no answer came to."""
+    return send_record("messages", leg.account, _request(leg, version), None, times_us, send_id)
 
 
 def refused_send(
@@ -193,13 +227,9 @@ def _side(channel: str, address: str) -> dict[str, str]:
 
 
 def _usage(leg: Leg) -> dict[str, str]:
-    return {"currency": "EUR", "price": leg.price.rstrip("0")}
+    whole, _, fraction = leg.price.rstrip("0").partition(".")
+    return {"currency": "EUR", "price": f"{whole}.{fraction}" if fraction else whole}
 
 
 def _is_charged(leg: Leg, name: str) -> bool:
     return leg.channel in ("sms", "mms") or name in ("delivered", "read")
-
-
-def _milliseconds(at_us: int, after_seconds: float) -> str:
-    when = moment(at_us, after_seconds)
-    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}Z"

@@ -1,4 +1,4 @@
-"""Who writes to whom: accounts, senders, recipients, prices. Seeded, and nobody is real.
+"""Who writes to whom: accounts, senders, networks, recipients, prices. Seeded, and nobody is real.
 
 Recipients come from ranges that regulators keep for fiction; ids of Messenger are made up.
 """
@@ -18,23 +18,59 @@ ALERTS_ACCOUNT = "a1b2c3d4"
 SENDERS = ("Sendtrace", "447700900001", "12025550142")
 SHORT_CODE = "96167"
 MESSENGER_PAGE = "107083064136738"
-# (first digits, digits that vary, network code): Ofcom's and NANPA's ranges for drama.
-AMERICAN = ("1202555010", 1, "310260")
-RANGES = (("447700900", 3, "23410"), ("447700900", 3, "23415"), AMERICAN)
-PRICES = ("0.03330000", "0.04150000", "0.00640000")
 LONG_SHARE = 0.08
+# The answer's price is an estimate: now and then another is charged.
+OTHER_PRICE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Network:
+    """A mobile network, and ``count`` numbers from ``first`` on that nobody has."""
+
+    code: str
+    country: str | None
+    first: int
+    count: int
+    price: str
+    weight: int  # in parts of a hundred
+    latency_seconds: float  # the median from hand-over to handset
+    spread: float = 0.6  # of the logarithm; 1.0 has one in a hundred at ten times the median
+
+
+# Ranges for drama: Ofcom's, NANPA's 555-01xx, ARCEP's, Bundesnetzagentur's, PTS's, ACMA's.
+NETWORKS = {
+    network.code: network
+    for network in (
+        Network("23410", "GB", 442079460000, 1000, "0.03330000", 20, 2.5),
+        Network("23415", "GB", 442079460000, 1000, "0.03330000", 14, 3.0),
+        # The documents' own example: +44 has four countries, and no directory says which it is.
+        Network("23430", None, 447700900000, 1000, "0.03330000", 4, 3.0),
+        Network("310260", "US", 12025550100, 100, "0.00640000", 18, 4.0, 0.9),
+        Network("311480", "US", 12125550100, 100, "0.00720000", 12, 5.0, 0.9),
+        Network("302720", "CA", 14165550100, 100, "0.00750000", 6, 4.0),
+        Network("20801", "FR", 33639980000, 10_000, "0.06500000", 10, 3.5),
+        Network("26201", "DE", 491713920000, 100, "0.07600000", 8, 2.0),
+        Network("24001", "SE", 46701740605, 95, "0.04150000", 4, 1.5, 0.4),
+        Network("50501", "AU", 61491570156, 4, "0.05100000", 4, 6.0, 1.0),
+    )
+}
+AMERICAN = ("310260", "311480")
+_WEIGHTS = [network.weight for network in NETWORKS.values()]
+# Of a number of Messenger's nobody knows a network or a country.
+_WITHOUT_COUNTRY = frozenset({"messenger"})
 
 
 @dataclass(frozen=True)
 class Leg:
-    """From whom to whom, and what it costs."""
+    """From whom to whom, by what network, and what it costs."""
 
     account: str
     sender: str
     recipient: str
     channel: str
-    network: str
-    price: str
+    network: Network
+    estimate: str  # what the answer to the send says
+    price: str  # what is charged in the end
     client_ref: str
     text: str
 
@@ -43,11 +79,19 @@ class Leg:
         """How many SMS the text takes, in the alphabet of GSM."""
         return 1 if len(self.text) <= 160 else -(-len(self.text) // 153)
 
+    @property
+    def country(self) -> str | None:
+        return None if self.channel in _WITHOUT_COUNTRY else self.network.country
 
-def leg(random: Random, at_us: int, channel: str) -> Leg:
+
+def draw_network(random: Random) -> Network:
+    return random.choices(list(NETWORKS.values()), _WEIGHTS)[0]
+
+
+def leg(random: Random, at_us: int, channel: str, network: Network) -> Leg:
     """Of the SMS API or the Messages API."""
-    number, network = _number(random, random.choice(RANGES))
     sender = random.choice(SENDERS)
+    number = _number(random, network)
     if channel == "messenger":
         sender, number = MESSENGER_PAGE, str(random.randrange(10**14, 10**15))
     elif channel in ("whatsapp", "mms"):
@@ -58,7 +102,8 @@ def leg(random: Random, at_us: int, channel: str) -> Leg:
         recipient=number,
         channel=channel,
         network=network,
-        price=random.choice(PRICES),
+        estimate=network.price,
+        price=_price(random, channel, network),
         client_ref=f"campaign-{at_us // 3_600_000_000 % 24}",
         text=_text(random),
     )
@@ -66,17 +111,22 @@ def leg(random: Random, at_us: int, channel: str) -> Leg:
 
 def alert_leg(random: Random, at_us: int) -> Leg:
     """Of the Alerts API: from a short code to a number in the United States."""
-    number, network = _number(random, AMERICAN)
+    network = NETWORKS[random.choice(AMERICAN)]
     return Leg(
         account=ALERTS_ACCOUNT,
         sender=SHORT_CODE,
-        recipient=number,
+        recipient=_number(random, network),
         channel="sms",
         network=network,
-        price=random.choice(PRICES),
+        estimate=network.price,
+        price=network.price,
         client_ref=f"alert-{at_us // 3_600_000_000 % 24}",
         text="",
     )
+
+
+def other_account(account: str) -> str:
+    return ACCOUNTS[1 - ACCOUNTS.index(account)]
 
 
 def message_uuid(random: Random) -> str:
@@ -88,11 +138,19 @@ def sms_id(random: Random) -> str:
     return f"{random.getrandbits(64):016X}" if random.random() < 0.3 else message_uuid(random)
 
 
-def _number(random: Random, numbers: tuple[str, int, str]) -> tuple[str, str]:
-    prefix, digits, network = numbers
-    return f"{prefix}{random.randrange(10**digits):0{digits}d}", network
+def _number(random: Random, network: Network) -> str:
+    return str(network.first + random.randrange(network.count))
+
+
+def _price(random: Random, channel: str, network: Network) -> str:
+    # Per-message pricing of WhatsApp: its own price list, and here 0 (FACTS section 3).
+    if channel == "whatsapp" and random.random() < 0.5:
+        return "0.00000000"
+    return "0.08120000" if random.random() < OTHER_PRICE_SHARE else network.price
 
 
 def _text(random: Random) -> str:
     text = f"Your code is {random.randrange(1_000_000):06d}"
-    return text + ". Do not tell it to anyone." * 6 if random.random() < LONG_SHARE else text
+    if random.random() >= LONG_SHARE:
+        return text
+    return text + ". Do not tell it to anyone." * random.choice((6, 12, 18))

@@ -11,7 +11,7 @@ from typing import Literal
 from xml.sax.saxutils import escape
 
 from sendtrace.simulator.parties import Leg
-from sendtrace.simulator.webhook import Api, Shape, Webhook, moment, send_record
+from sendtrace.simulator.webhook import Api, Shape, Told, Webhook, moment, send_record
 
 AnswerFormat = Literal["json", "xml"]
 
@@ -45,36 +45,32 @@ class Item:
     error_text: str = ""
 
 
-def receipt(
-    leg: Leg,
-    message_id: str,
-    status: tuple[str, str],
-    at_us: int,
-    after_seconds: float,
-    shape: Shape,
-    api: Api = "sms",
-) -> Webhook:
+def receipt(leg: Leg, message_id: str, told: Told, shape: Shape, api: Api = "sms") -> Webhook:
     """A delivery receipt: flat strings, ``to`` is the sender, no zone in times.
 
     One of the Alerts API names no account. Without a code there is no ``err-code``.
     """
-    name, code = status
-    when = moment(at_us, after_seconds)
+    when = moment(told.at_us)
+    timestamp = when.strftime("%Y-%m-%d %H:%M:%S")
+    if told.has_backslashes:
+        timestamp = "\\" + timestamp.replace(" ", "\\ ")
     fields = {
         "msisdn": leg.recipient,
         "to": leg.sender,
-        "network-code": leg.network,
+        "network-code": leg.network.code,
         "messageId": message_id,
         "price": leg.price,
-        "status": name,
+        "status": told.status,
         "scts": when.strftime("%y%m%d%H%M"),
-        "err-code": code,
+        "err-code": told.code,
         "api-key": leg.account if api == "sms" else "",
         "client-ref": leg.client_ref,
-        "message-timestamp": when.strftime("%Y-%m-%d %H:%M:%S"),
+        "message-timestamp": timestamp,
     }
-    told = {key: value for key, value in fields.items() if value}
-    return Webhook(message_id, leg.account, api, "delivery-receipt", shape, after_seconds, told)
+    given = {key: value for key, value in fields.items() if value}
+    return Webhook(
+        message_id, leg.account, api, "delivery-receipt", shape, told.after_seconds, given
+    )
 
 
 def inbound(
@@ -111,13 +107,15 @@ def inbound(
 
 def send(
     leg: Leg,
-    items: list[Item],
+    items: list[Item] | None,
     times_us: tuple[int, int],
     send_id: str | None,
     answer_format: AnswerFormat,
     is_tracked: bool,
+    ttl_seconds: int | None = None,
 ) -> dict[str, object]:
-    """The body of ``POST /sends`` for the SMS API: one message id per part."""
+    """The body of ``POST /sends`` for the SMS API: one message id per part. Without items no
+    answer came."""
     fields = {
         "from": leg.sender,
         "to": leg.recipient,
@@ -126,13 +124,15 @@ def send(
     }
     if not is_tracked:
         fields["status-report-req"] = "false"
-    answer = _answer(leg, items, answer_format)
-    return send_record("sms", leg.account, fields, (200, answer), times_us, send_id)
+    if ttl_seconds is not None:
+        fields["ttl"] = str(ttl_seconds * 1000)  # in milliseconds here
+    answer = None if items is None else (200, _answer(leg, items, answer_format))
+    return send_record("sms", leg.account, fields, answer, times_us, send_id)
 
 
 def alert_send(
     leg: Leg,
-    item: Item,
+    item: Item | None,
     times_us: tuple[int, int],
     send_id: str | None,
     answer_format: AnswerFormat,
@@ -148,8 +148,8 @@ def alert_send(
     }
     if is_tracked:
         fields["status-report-req"] = "1"
-    answer = _answer(leg, [item], answer_format)
-    return send_record("alerts", leg.account, fields, (200, answer), times_us, send_id)
+    answer = None if item is None else (200, _answer(leg, [item], answer_format))
+    return send_record("alerts", leg.account, fields, answer, times_us, send_id)
 
 
 def _answer(leg: Leg, items: list[Item], answer_format: AnswerFormat) -> object:
@@ -168,8 +168,8 @@ def _message(leg: Leg, item: Item) -> dict[str, str]:
         "message-id": item.message_id,
         "status": item.status,
         "remaining-balance": "123.45670000",
-        "message-price": leg.price,
-        "network": leg.network,
+        "message-price": leg.estimate,
+        "network": leg.network.code,
         "client-ref": leg.client_ref,
     }
 

@@ -1,14 +1,14 @@
 """Vonage over HTTP: posts sends to the internal port and webhooks to the public one, with retries.
 
-Retries as Vonage does, in a fraction of the time: whatever is not 200 comes again, signed anew,
-after a pause that doubles, until the attempts are used up. It refuses to talk to any other machine.
+Retries as Vonage does (retries.py), in a fraction of the time, and each attempt is signed anew. It
+refuses to talk to any other machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
+import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,33 +17,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from sendtrace.runtime.settings import Settings, SettingsError
 from sendtrace.runtime.topics import DependencyAway
 from sendtrace.simulator.credentials import Account, prove, read_accounts
 from sendtrace.simulator.parties import ACCOUNTS
+from sendtrace.simulator.requests import RequestLog
+from sendtrace.simulator.retries import (
+    ANSWER_TIMEOUT_SECONDS,
+    CONNECT_TIMEOUT_SECONDS,
+    SENDS,
+    RetryPlan,
+    is_retried,
+    plan_of,
+)
 from sendtrace.simulator.webhook import Request, Webhook
+
+_encode = msgspec.json.Encoder().encode
 
 # What Vonage was seen to send (FACTS section 1).
 USER_AGENT = "Vonage/MessagingHUB/v1.0"
 # More would only queue in the edge; fewer would be the bottleneck.
 CONNECTIONS = 64
-
-
-@dataclass(frozen=True)
-class RetryPlan:
-    """Pauses between attempts. Vonage's 5 s doubling to 15 min over 24 h, made short."""
-
-    first_pause_seconds: float = 0.2
-    longest_pause_seconds: float = 5.0
-    attempts: int = 40  # about three minutes: longer than any restart of the stack
-    answer_timeout_seconds: float = 15.0
-
-    def pause_seconds(self, failures: int) -> float:
-        """The pause after so many failed attempts (at least one)."""
-        doubled = self.first_pause_seconds * 2.0 ** min(failures - 1, 20)
-        return min(doubled, self.longest_pause_seconds)
 
 
 @dataclass
@@ -71,36 +68,47 @@ class Wire:
         session: aiohttp.ClientSession,
         public: str,
         internal: str,
-        retry: RetryPlan,
+        log: RequestLog,
+        divisor: float,
         accounts: Mapping[str, Account] | None = None,
         bearer: str | None = None,
     ) -> None:
         self._session = session
         self._public = public
         self._internal = internal
-        self._retry = retry
+        self._log = log
+        self._divisor = divisor
         self._accounts = accounts or {}
         self._bearer = bearer
+        # Whether Vonage gets through: a scenario may say no (``edge-outage``).
+        self.gets_through: Callable[[], bool] = _always
         self.tally = Tally()
+
+    @property
+    def is_verified(self) -> bool:
+        """Webhooks prove whose they are."""
+        return bool(self._accounts)
 
     async def require(self) -> None:
         """Raises DependencyAway when no edge is there: retrying is for one that goes away."""
-        if not await self._attempt(self._internal, Request("GET", "/livez")):
+        if await self._attempt(self._internal, Request("GET", "/livez")) != 200:
             raise DependencyAway(
                 f"No edge answers at {self._internal}: start one (`sendtrace up`), or set "
                 "SENDTRACE_PORT_BASE"
             )
 
-    async def record_send(self, send: dict[str, object]) -> bool:
+    async def record_send(self, send: Mapping[str, object], ids: tuple[str, ...]) -> bool:
         """POST /sends. True once it was answered with 200."""
         record = Request(
             "POST",
             "/sends",
-            body=json.dumps(send, separators=(",", ":")).encode(),
+            body=_encode(send),
             content_type="application/json",
             authorization=self._bearer,
+            shown_path="/sends",
         )
-        accepted = await self._deliver(self._internal, lambda: record)
+        # An application's: it is beside the edge, and time is not shorter for it.
+        accepted = await self._deliver(self._internal, lambda: record, ids, SENDS, 1.0, _always)
         self.tally.sends += accepted
         return accepted
 
@@ -111,22 +119,46 @@ class Wire:
         def attempt() -> Request:
             return prove(webhook, account, int(time.time()), str(uuid.uuid4()))
 
-        accepted = await self._deliver(self._public, attempt)
+        accepted = await self._deliver(
+            self._public, attempt, (webhook.message_id,), plan_of(webhook), self._divisor,
+            self.gets_through,
+        )  # fmt: skip
         self.tally.webhooks += accepted
         self.tally.repeats += accepted and webhook.is_repeat
         return accepted
 
-    async def _deliver(self, base: str, attempt: Callable[[], Request]) -> bool:
-        for failures in range(self._retry.attempts):
-            if failures:
-                self.tally.retries += 1
-                await asyncio.sleep(self._retry.pause_seconds(failures))
-            if await self._attempt(base, attempt()):
+    async def _deliver(
+        self,
+        base: str,
+        attempt: Callable[[], Request],
+        ids: tuple[str, ...],
+        plan: RetryPlan,
+        divisor: float,
+        gets_through: Callable[[], bool],
+    ) -> bool:
+        """Until it is taken, refused for good, or the plan is at its end."""
+        began = time.monotonic()
+        for failures in itertools.count(1):
+            status = await self._logged(base, attempt(), ids) if gets_through() else None
+            if status == 200:
                 return True
+            pause = plan.pause_seconds(failures, divisor)
+            is_over = time.monotonic() + pause > began + plan.for_seconds / divisor
+            if is_over or not is_retried(status):
+                break
+            self.tally.retries += 1
+            await asyncio.sleep(pause)
         self.tally.given_up += 1
         return False
 
-    async def _attempt(self, base: str, request: Request) -> bool:
+    async def _logged(self, base: str, request: Request, ids: tuple[str, ...]) -> int | None:
+        n = self._log.sending(request, ids, time.time_ns() // 1000)
+        status = await self._attempt(base, request)
+        self._log.answered(n, status)
+        return status
+
+    async def _attempt(self, base: str, request: Request) -> int | None:
+        """The HTTP status; None where no answer came."""
         headers = {}
         if request.content_type:
             headers["Content-Type"] = request.content_type
@@ -142,24 +174,31 @@ class Wire:
                 headers=headers,
             ) as response:
                 await response.read()
-                return response.status == 200
+                return response.status
         except (aiohttp.ClientError, TimeoutError):
             # Away, or too slow: Vonage cannot tell either, and tries again.
-            return False
+            return None
+
+
+def _always() -> bool:
+    return True
 
 
 @asynccontextmanager
-async def open_wire(settings: Settings, retry: RetryPlan | None = None) -> AsyncIterator[Wire]:
-    """A wire to the edge of these settings. Raises SettingsError unless it is on loopback, and the
-    accounts that the traffic is of are known."""
-    retry = retry or RetryPlan()
+async def open_wire(
+    settings: Settings, log: RequestLog, divisor: float = 1.0
+) -> AsyncIterator[Wire]:
+    """A wire to the edge of these settings; ``divisor`` shortens Vonage's retry plans. Raises
+    SettingsError unless it is on loopback, and the accounts that the traffic is of are known."""
     host = loopback_host(settings.bind_address)
     accounts_file = settings.accounts_file or _made_by_up(settings, "accounts.toml")
     accounts = read_accounts(Path(accounts_file), ACCOUNTS) if accounts_file else {}
     bearer = _bearer(settings.sends_token_file or _made_by_up(settings, "sends.token"))
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS),
-        timeout=aiohttp.ClientTimeout(total=retry.answer_timeout_seconds),
+        timeout=aiohttp.ClientTimeout(
+            total=ANSWER_TIMEOUT_SECONDS, sock_connect=CONNECT_TIMEOUT_SECONDS
+        ),
         headers={"User-Agent": USER_AGENT},
         # No content type of our own making: a GET receipt has none.
         skip_auto_headers=("Content-Type",),
@@ -168,7 +207,8 @@ async def open_wire(settings: Settings, retry: RetryPlan | None = None) -> Async
             session,
             f"http://{host}:{settings.port('edge')}",
             f"http://{host}:{settings.port('edge_internal')}",
-            retry,
+            log,
+            divisor,
             accounts,
             bearer,
         )
