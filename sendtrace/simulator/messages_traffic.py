@@ -9,7 +9,7 @@ from sendtrace.simulator.endings import Ending, Story
 from sendtrace.simulator.expect import Send, Tale
 from sendtrace.simulator.ledger import Message
 from sendtrace.simulator.messages_payloads import Version
-from sendtrace.simulator.parties import Leg, leg, message_uuid, other_account
+from sendtrace.simulator.parties import Leg, message_uuid, other_account
 from sendtrace.simulator.plan import Now, Plan
 from sendtrace.simulator.scenario import TEXT_CHANNELS
 from sendtrace.simulator.webhook import Told, Webhook, Workflow
@@ -33,7 +33,7 @@ def draw_leg(now: Now, version: Version) -> Leg:
     if not sum(channels.values()):
         channels = {"sms": 1}
     channel = now.random.choices(list(channels), list(channels.values()))[0]
-    return leg(now.random, now.at_us, channel, now.network())
+    return now.leg(channel)
 
 
 def message(now: Now) -> Plan:
@@ -119,7 +119,7 @@ def _with_segments(now: Now, told: Told, first: Told, party: Leg) -> Told:
 def _failover(now: Now, party: Leg, send_id: str, times_us: tuple[int, int]) -> Plan:
     """RCS or a chat first, an SMS if that is rejected: two messages, of which the answer has the
     first one's id only. The second has no send of its own."""
-    second = replace(leg(now.random, now.at_us, "sms", party.network), account=party.account,
+    second = replace(now.leg("sms", party.network), account=party.account,
                      recipient=party.recipient, client_ref=party.client_ref)  # fmt: skip
     ids = [message_uuid(now.random), message_uuid(now.random)]
     workflow_id = message_uuid(now.random)

@@ -18,7 +18,6 @@ ALERTS_ACCOUNT = "a1b2c3d4"
 SENDERS = ("Sendtrace", "447700900001", "12025550142")
 SHORT_CODE = "96167"
 MESSENGER_PAGE = "107083064136738"
-LONG_SHARE = 0.08
 # The answer's price is an estimate: now and then another is charged.
 OTHER_PRICE_SHARE = 0.1
 
@@ -88,7 +87,7 @@ def draw_network(random: Random) -> Network:
     return random.choices(list(NETWORKS.values()), _WEIGHTS)[0]
 
 
-def leg(random: Random, at_us: int, channel: str, network: Network) -> Leg:
+def leg(random: Random, at_us: int, channel: str, network: Network, long_share: float = 0.0) -> Leg:
     """Of the SMS API or the Messages API."""
     sender = random.choice(SENDERS)
     number = _number(random, network)
@@ -105,7 +104,7 @@ def leg(random: Random, at_us: int, channel: str, network: Network) -> Leg:
         estimate=network.price,
         price=_price(random, channel, network),
         client_ref=f"campaign-{at_us // 3_600_000_000 % 24}",
-        text=_text(random),
+        text=_text(random, long_share),
     )
 
 
@@ -149,8 +148,8 @@ def _price(random: Random, channel: str, network: Network) -> str:
     return "0.08120000" if random.random() < OTHER_PRICE_SHARE else network.price
 
 
-def _text(random: Random) -> str:
+def _text(random: Random, long_share: float) -> str:
     text = f"Your code is {random.randrange(1_000_000):06d}"
-    if random.random() >= LONG_SHARE:
+    if random.random() >= long_share:
         return text
     return text + ". Do not tell it to anyone." * random.choice((6, 12, 18))

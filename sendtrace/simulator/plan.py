@@ -11,7 +11,7 @@ from sendtrace.simulator import endings
 from sendtrace.simulator.endings import Ending, Story
 from sendtrace.simulator.ledger import Inbound, Message, Rollup
 from sendtrace.simulator.messages_payloads import Version
-from sendtrace.simulator.parties import NETWORKS, Leg, Network, draw_network
+from sendtrace.simulator.parties import NETWORKS, Leg, Network, draw_network, leg
 from sendtrace.simulator.scenario import Endings, Phase, Scenario
 from sendtrace.simulator.sms_payloads import AnswerFormat
 from sendtrace.simulator.webhook import Told, Webhook
@@ -81,6 +81,11 @@ class Now:
             return NETWORKS[phase.to_network]
         return draw_network(self.random)
 
+    def leg(self, channel: str, network: Network | None = None) -> Leg:
+        """From one of the accounts to somebody."""
+        long_share = self.scenario.shares.long
+        return leg(self.random, self.at_us, channel, network or self.network(), long_share)
+
     def ending(self, ordinary: Endings, network: Network, *, is_sms: bool = True) -> Ending:
         """How a message ends; of SMS the phase may know better."""
         special = self.phase.endings if is_sms and self._concerns(network) else {}
@@ -95,12 +100,12 @@ class Now:
     def verified(self, account: str) -> str | None:
         return account if self.is_verified else None
 
-    def told(self, story: Story, leg: Leg, begin_seconds: float = 0.0) -> tuple[Told, ...]:
+    def told(self, story: Story, party: Leg, begin_seconds: float = 0.0) -> tuple[Told, ...]:
         """Each step with its time: later ones later, as Vonage's clock has it."""
         after = begin_seconds
         found: list[Told] = []
         for step in story.steps:
-            after += self._wait(step.wait_seconds, leg.network)
+            after += self._wait(step.wait_seconds, party.network)
             at_us = self.at_us + int(after * 1_000_000)
             if story.ending == "skewed" and found:
                 at_us = found[0].at_us - 3_000_000

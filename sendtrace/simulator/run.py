@@ -24,7 +24,7 @@ from sendtrace.simulator.wire import Tally, Wire, open_wire
 # Sends whose webhooks are not all through: at 20 a second and a few seconds each, some hundred.
 UNDER_WAY_LIMIT = 20_000
 # After a pause of the machine do not make up for more than this much lost time.
-CATCH_UP_SECONDS = 1.0
+CATCH_UP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)

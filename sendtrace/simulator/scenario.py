@@ -58,6 +58,7 @@ class Shares(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sms: Share = 0.4
     alerts: Share = 0.08
     inbound: Share = 0.05
+    long: Share = 0.08  # texts of several SMS
     old: Share = 0.2  # v0.1, of the Messages API's
     failover: Share = 0.05  # of v1 sends by a chat channel
     refused: Share = 0.02  # throttled ones among them

@@ -6,7 +6,7 @@ from sendtrace.simulator import endings, expect, sms_payloads
 from sendtrace.simulator.endings import SILENT, Story
 from sendtrace.simulator.expect import Send, Tale
 from sendtrace.simulator.ledger import Message
-from sendtrace.simulator.parties import Leg, alert_leg, leg, message_uuid, sms_id
+from sendtrace.simulator.parties import Leg, alert_leg, message_uuid, sms_id
 from sendtrace.simulator.plan import Now, Plan
 from sendtrace.simulator.sms_payloads import Item
 from sendtrace.simulator.webhook import SHAPES, Api, Shape, Told, Webhook
@@ -17,7 +17,7 @@ OWN_ID_SHARE = 0.5
 
 def sms(now: Now) -> Plan:
     """As many messages as the text has parts, each with an ending of its own."""
-    party = leg(now.random, now.at_us, "sms", now.network())
+    party = now.leg("sms")
     shape = now.random.choice(SHAPES)
     if now.happens(now.scenario.shares.unanswered):
         return _unanswered(now, party, "sms", shape)

@@ -13,7 +13,7 @@ from random import Random
 from sendtrace.simulator import messages_payloads, sms_payloads
 from sendtrace.simulator.ledger import Inbound
 from sendtrace.simulator.messages_traffic import draw_leg, message
-from sendtrace.simulator.parties import leg, message_uuid, sms_id
+from sendtrace.simulator.parties import message_uuid, sms_id
 from sendtrace.simulator.plan import Now, Plan
 from sendtrace.simulator.scenario import Scenario
 from sendtrace.simulator.sms_traffic import alert, sms
@@ -46,7 +46,7 @@ def next_plan(
 def _inbound(now: Now) -> Plan:
     """Somebody wrote: by the SMS API, long texts in parts, or by the Messages API."""
     if now.happens(now.scenario.shares.sms):
-        party = leg(now.random, now.at_us, "sms", now.network())
+        party = now.leg("sms")
         ids = [sms_id(now.random) for _ in range(party.segments)]
         webhooks = sms_payloads.inbound(
             party, ids, now.random.randrange(256), now.at_us, 0.0, now.random.choice(SHAPES)

@@ -13,14 +13,22 @@ from pathlib import Path
 
 import msgspec
 
+from processors.rolling import decode_rollup
+from schemas import rollup as topic
 from schemas.lifecycle import Lifecycle
+from schemas.metrics import MESSAGES
+from schemas.topics import ROLLUPS
 from sendtrace.local import secrets
 from sendtrace.runtime.settings import Settings
-from sendtrace.simulator.compare import fact_differences, message_differences
-from sendtrace.simulator.ledger import Book, Message, read_ledger
+from sendtrace.simulator.compare import (
+    fact_differences,
+    message_differences,
+    rollup_differences,
+)
+from sendtrace.simulator.ledger import Book, Message, Rollup, read_ledger
 from sendtrace.simulator.run import simulate
 
-from engine import Output, output
+from engine import Output, output, read_all
 from fakes.cluster import MemoryCluster
 from fakes.warehouse import MemoryWarehouse
 from pipeline import running_pipeline
@@ -74,24 +82,43 @@ def of_message(expected: Message, lifecycle: Lifecycle, now_us: int) -> list[str
 async def test_every_message_ends_as_the_ledger_expects(tmp_path: Path) -> None:
     cluster = stack(tmp_path, TIME_SCALE)
     path = tmp_path / "ledger.jsonl"
-    async with running_pipeline(
-        cluster.settings, cluster.clients, cluster.open_store, MemoryWarehouse()
-    ) as pipe:
+    async with running_pipeline(cluster.settings, cluster, MemoryWarehouse()) as pipe:
         settings = msgspec.structs.replace(
             cluster.settings,
             edge_port=int(pipe.public.rpartition(":")[2]),
             edge_internal_port=int(pipe.internal.rpartition(":")[2]),
         )
-        tally = await simulate(settings, 150, 6, 1, path, asyncio.Event(), "everything")
+        tally = await simulate(settings, 150, 5, 1, path, asyncio.Event(), "everything")
         book = read_ledger(path)
         due_us = max(m.settles_at_us or 0 for m in book.messages.values())
         await asyncio.sleep(max(0.0, due_us / 1e6 - time.time()) + SETTLE_SECONDS)
         found = await output(cluster.clients, cluster.settings)
+        latest = dict(await read_all(cluster.clients, cluster.settings, ROLLUPS))
     print(tally)
     assert book.cut_short == set()
-    told = differences(book, found.lifecycles, time.time_ns() // 1000)
+    now_us = time.time_ns() // 1000
+    told = differences(book, found.lifecycles, now_us)
     report(book, found, told)
     assert told == {}
+    assert outcomes_in(found) == Counter(m.settled.outcome for m in book.messages.values())
+    rollups = {key.decode(): decode_rollup(value) for key, value in latest.items()}
+    assert rollups.keys() == book.rollups.keys()
+    assert {i: d for i in rollups if (d := of_rollup(book.rollups[i], rollups[i], now_us))} == {}
+    assert len({(r.kind, r.settled.outcome) for r in book.rollups.values()}) > 8
+
+
+def outcomes_in(found: Output) -> Counter[str]:
+    """Of the totals, as the exporter would sum them up."""
+    sums = Counter[str]()
+    for labels, count in found.truth(MESSAGES.name).items():
+        sums[dict(labels)["outcome"]] += count
+    return sums
+
+
+def of_rollup(expected: Rollup, rollup: topic.Rollup, now_us: int) -> list[str]:
+    assert rollup.summary is not None
+    seen = msgspec.structs.asdict(rollup.summary) | {"kind": rollup.kind}
+    return rollup_differences(expected, expected.standings(now_us), seen)
 
 
 def report(book: Book, found: Output, told: dict[str, list[str]]) -> None:

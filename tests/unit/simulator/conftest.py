@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from urllib.parse import parse_qs
@@ -13,15 +14,32 @@ import pytest
 from sendtrace.local import secrets
 from sendtrace.simulator.credentials import Account, read_accounts
 from sendtrace.simulator.parties import ACCOUNTS
-from sendtrace.simulator.traffic import Plan, Profile, next_plan
+from sendtrace.simulator.plan import Plan
+from sendtrace.simulator.scenario import Scenario, load
+from sendtrace.simulator.traffic import next_plan
 from sendtrace.simulator.webhook import Request
 
 AT_US = 1_795_000_000_000_000
 
 
-def _plans(seed: int, count: int, profile: Profile | None = None) -> list[Plan]:
+def _plans(
+    seed: int, count: int, scenario: Scenario | str | None = None, time_scale: float = 1.0
+) -> list[Plan]:
+    if isinstance(scenario, Scenario):
+        return _made(seed, count, scenario, time_scale)
+    return _known(seed, count, scenario, time_scale)
+
+
+@lru_cache(32)
+def _known(seed: int, count: int, name: str | None, time_scale: float) -> list[Plan]:
+    return _made(seed, count, load(name) if name else Scenario(compression=10), time_scale)
+
+
+def _made(seed: int, count: int, scenario: Scenario, time_scale: float) -> list[Plan]:
     random = Random(seed)
-    return [next_plan(random, AT_US + i * 50_000, profile or Profile()) for i in range(count)]
+    return [
+        next_plan(random, AT_US + i * 50_000, scenario, i * 0.05, time_scale) for i in range(count)
+    ]
 
 
 def _fields(request: Request) -> dict[str, str]:

@@ -15,7 +15,7 @@ from sendtrace.runtime.accounts import parse
 from sendtrace.runtime.settings import SettingsError
 from sendtrace.simulator.credentials import Account, prove, read_accounts
 from sendtrace.simulator.parties import ACCOUNTS
-from sendtrace.simulator.traffic import Plan
+from sendtrace.simulator.plan import Plan
 from sendtrace.simulator.webhook import Request, Webhook
 
 Plans = Callable[..., list[Plan]]
