@@ -1,6 +1,10 @@
 """The simulator against a small edge that remembers, refuses at will, and never lies."""
 
 import asyncio
+import dataclasses
+import re
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,23 +14,29 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from schemas.codec import event_id
 from sendtrace.runtime.settings import Settings, SettingsError
 from sendtrace.runtime.topics import DependencyAway
-from sendtrace.simulator.ledger import read_inbound, read_ledger
+from sendtrace.simulator import retries
+from sendtrace.simulator.ledger import read_ledger
+from sendtrace.simulator.requests import FILE, open_requests, read_requests
+from sendtrace.simulator.retries import RetryPlan
 from sendtrace.simulator.run import simulate
-from sendtrace.simulator.traffic import Profile
-from sendtrace.simulator.wire import RetryPlan, loopback_host, open_wire
+from sendtrace.simulator.scenario import Phase, Scenario, Shares
+from sendtrace.simulator.webhook import Webhook
+from sendtrace.simulator.wire import Wire, loopback_host, open_wire
 
-FAST = Profile(compression=1000.0)
+FAST = Scenario(compression=1000.0, longest_seconds=600)
 
 
 @dataclass
 class Edge:
-    """Both ports in one. The first ``refusals`` requests are answered with 503, of each header
-    ``Authorization`` is kept."""
+    """Both ports in one. The first ``refusals`` requests are answered with ``refusal``, of each
+    header ``Authorization`` is kept."""
 
     ledger: Path
     refusals: int = 0
+    refusal: int = 503
     refused: list[tuple[str, str]] = field(default_factory=list)
     proofs: list[tuple[str, str]] = field(default_factory=list)
     sends: list[dict[str, object]] = field(default_factory=list)
@@ -40,7 +50,7 @@ class Edge:
         if self.refusals > 0:
             self.refusals -= 1
             self.refused.append(proof)
-            return web.Response(status=503)
+            return web.Response(status=self.refusal)
         self.proofs.append(proof)
         if request.path == "/sends":
             self.sends.append(await request.json())
@@ -52,8 +62,10 @@ class Edge:
         return web.Response()
 
     def _check_announced(self, payload: str) -> None:
-        announced = [*read_ledger(self.ledger), *read_inbound(self.ledger)]
-        if not any(message_id in payload for message_id in announced):
+        # Before anything is sent it is on disk.
+        ledger = self.ledger.read_text() if self.ledger.exists() else ""
+        ids = re.findall(r'"message_id":"([^"]+)"', ledger)
+        if not any(message_id in payload for message_id in ids):
             self.unannounced.append(payload)
 
 
@@ -78,15 +90,30 @@ async def test_everything_planned_arrives_and_the_ledger_is_first(tmp_path: Path
     edge = Edge(path)
     async with serving(edge) as settings:
         tally = await simulate(settings, 200, 0.3, 1, path, asyncio.Event(), FAST)
-    ledger = read_ledger(path)
-    inbound = read_inbound(path)
+    book = read_ledger(path)
     assert 50 <= tally.sends < 60
     assert len(edge.sends) == tally.sends
-    assert inbound
-    assert all(inbound.values())
+    assert book.inbound
     assert len(edge.webhooks) == tally.webhooks > tally.sends
-    assert all(entry.is_complete for entry in ledger.values())
+    assert book.complete == book.ids
     assert edge.unannounced == []
+    (run,) = book.runs
+    assert (run.scenario, run.seed, run.rate, run.time_scale) == ("custom", 1, 200, 1.0)
+
+
+async def test_every_request_is_in_the_log_with_its_answer(tmp_path: Path) -> None:
+    edge = Edge(tmp_path / "ledger.jsonl", refusals=5)
+    async with serving(edge) as settings:
+        tally = await simulate(settings, 200, 0.2, 1, edge.ledger, asyncio.Event(), FAST)
+    found = read_requests(tmp_path / FILE)
+    assert Counter(one.answer for one in found) == {
+        "200": tally.sends + tally.webhooks, "other": 5,
+    }  # fmt: skip
+    taken = {one.sent.ce_id for one in found if one.answer == "200"}
+    for method, target, _, body in edge.webhooks:
+        path, _, query = target.partition("?")
+        assert event_id(method, path, query.encode() if method == "GET" else body) in taken
+    assert {i for one in found for i in one.sent.ids} >= set(read_ledger(edge.ledger).messages)
 
 
 async def test_a_get_receipt_arrives_as_vonage_encodes_it(tmp_path: Path) -> None:
@@ -105,13 +132,13 @@ async def test_a_get_receipt_arrives_as_vonage_encodes_it(tmp_path: Path) -> Non
 async def test_what_is_refused_comes_again_until_it_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RetryPlan, "pause_seconds", lambda self, failures: 0.001)
+    monkeypatch.setattr(RetryPlan, "pause_seconds", lambda self, failures, divisor: 0.001)
     edge = Edge(tmp_path / "ledger.jsonl", refusals=40)
     async with serving(edge) as settings:
         tally = await simulate(settings, 200, 0.2, 1, edge.ledger, asyncio.Event(), FAST)
     assert tally.retries == 40
     assert tally.given_up == 0
-    assert all(entry.is_complete for entry in read_ledger(edge.ledger).values())
+    assert read_ledger(edge.ledger).cut_short == set()
 
 
 async def test_beside_a_stack_it_signs_with_what_the_stack_made(
@@ -129,12 +156,12 @@ async def test_beside_a_stack_it_signs_with_what_the_stack_made(
 async def test_each_attempt_is_signed_anew(
     tmp_path: Path, accounts_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RetryPlan, "pause_seconds", lambda self, failures: 0.001)
+    monkeypatch.setattr(RetryPlan, "pause_seconds", lambda self, failures, divisor: 0.001)
     edge = Edge(tmp_path / "ledger.jsonl", refusals=200)
-    profile = Profile(compression=1000.0, sms_share=0.5, alerts_share=0.0)
+    scenario = Scenario(compression=1000.0, longest_seconds=600, shares=Shares(sms=0.5, alerts=0.0))
     async with serving(edge) as settings:
         signing = msgspec.structs.replace(settings, accounts_file=str(accounts_file))
-        tally = await simulate(signing, 200, 0.3, 1, edge.ledger, asyncio.Event(), profile)
+        tally = await simulate(signing, 200, 0.3, 1, edge.ledger, asyncio.Event(), scenario)
     assert (tally.retries, tally.given_up) == (200, 0)
     attempts = [proof for proof in edge.refused + edge.proofs if proof[0] != "/sends"]
     tokens = [token for _, token in attempts if token]
@@ -168,17 +195,56 @@ async def test_stopping_cuts_short_and_the_ledger_says_so(tmp_path: Path) -> Non
     async with serving(edge) as settings:
         asyncio.get_running_loop().call_later(0.2, stopping.set)
         async with asyncio.timeout(5):
-            await simulate(settings, 100, None, 1, edge.ledger, stopping, Profile(compression=0.1))
-    entries = read_ledger(edge.ledger).values()
-    assert entries
-    assert not all(entry.is_complete for entry in entries)
+            await simulate(settings, 100, None, 1, edge.ledger, stopping, Scenario())
+    book = read_ledger(edge.ledger)
+    assert book.messages
+    assert book.cut_short
+
+
+@asynccontextmanager
+async def wire_to(settings: Settings, tmp_path: Path, divisor: float = 1.0) -> AsyncIterator[Wire]:
+    with open_requests(tmp_path / FILE) as log:
+        async with open_wire(settings, log, divisor) as wire:
+            yield wire
+
+
+STATUS = Webhook("id-1", "a1b2c3d4", "messages", "status", "json", 0.0, {"message_uuid": "id-1"})
 
 
 async def test_an_edge_that_stays_away_is_given_up_and_never_complete(tmp_path: Path) -> None:
-    retry = RetryPlan(first_pause_seconds=0.001, attempts=3)
-    async with open_wire(Settings(edge_internal_port=1), retry) as wire:
-        assert not await wire.record_send({})
-        assert (wire.tally.sends, wire.tally.retries, wire.tally.given_up) == (0, 2, 1)
+    # 24 hours in a third of a second.
+    away = Settings(edge_port=1, edge_internal_port=1, data_dir=str(tmp_path))
+    async with wire_to(away, tmp_path, 250_000) as wire:
+        assert not await wire.call_webhook(STATUS)
+        assert (wire.tally.webhooks, wire.tally.given_up) == (0, 1)
+        assert 2 <= wire.tally.retries <= 7
+    assert {one.answer for one in read_requests(tmp_path / FILE)} == {"cut"}
+
+
+@pytest.mark.parametrize(("refusal", "attempts"), [(401, 1), (413, 1), (429, 2), (500, 2)])
+async def test_only_429_and_5xx_come_again(tmp_path: Path, refusal: int, attempts: int) -> None:
+    edge = Edge(tmp_path / "ledger.jsonl", refusals=1, refusal=refusal)
+    async with serving(edge) as settings, wire_to(settings, tmp_path, 1000) as wire:
+        assert await wire.call_webhook(STATUS) == (attempts == 2)
+        assert wire.tally.given_up == 2 - attempts
+    assert len(edge.refused) + len(edge.proofs) == attempts
+
+
+async def test_where_vonage_does_not_get_through_nothing_is_requested(tmp_path: Path) -> None:
+    edge = Edge(tmp_path / "ledger.jsonl")
+    outage = Phase(from_seconds=0, to_seconds=0.5, is_reachable=False)
+    scenario = msgspec.structs.replace(FAST, phases=(outage,))
+    began = time.monotonic()
+    async with serving(edge) as settings:
+        run = simulate(settings, 100, 0.2, 1, edge.ledger, asyncio.Event(), scenario)
+        simulating = asyncio.create_task(run)
+        await asyncio.sleep(0.3)
+        assert edge.sends
+        assert edge.webhooks == []
+        tally = await simulating
+    assert time.monotonic() - began > 0.5
+    assert tally.retries > tally.webhooks > 0
+    assert read_ledger(edge.ledger).cut_short == set()
 
 
 async def test_without_an_edge_it_says_so_at_once(tmp_path: Path) -> None:
@@ -188,10 +254,24 @@ async def test_without_an_edge_it_says_so_at_once(tmp_path: Path) -> None:
         )
 
 
-def test_retry_pauses_double_up_to_a_bound() -> None:
-    retry = RetryPlan(first_pause_seconds=0.2, longest_pause_seconds=5.0)
-    pauses = [retry.pause_seconds(failures) for failures in (1, 2, 3, 10, 4000)]
-    assert pauses == [0.2, 0.4, 0.8, 5.0, 5.0]
+@pytest.mark.parametrize(
+    ("webhook", "pauses", "hours"),
+    [
+        (STATUS, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900], 24),
+        (dataclasses.replace(STATUS, api="sms", kind="delivery-receipt"), [60] * 10, 72),
+        (dataclasses.replace(STATUS, api="alerts", kind="delivery-receipt"), [60] * 10, 72),
+        (dataclasses.replace(STATUS, api="sms", kind="inbound"), [60] * 10, 24),
+    ],
+)
+def test_vonage_tries_again_by_its_documents(
+    webhook: Webhook, pauses: list[float], hours: int
+) -> None:
+    plan = retries.plan_of(webhook)
+    assert [plan.pause_seconds(failures) for failures in range(1, 11)] == pauses
+    assert plan.for_seconds == hours * 3600
+    assert plan.pause_seconds(4000) == pauses[-1]
+    assert plan.pause_seconds(1, 10) == pauses[0] / 10
+    assert plan.pause_seconds(1, 1e9) == retries.SHORTEST_PAUSE_SECONDS
 
 
 @pytest.mark.parametrize(
