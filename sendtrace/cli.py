@@ -69,11 +69,16 @@ def up(
     from sendtrace.local.plan import Options, make_plan
     from sendtrace.local.stack import up as run_stack
     from sendtrace.runtime.service import stop_on_signals
+    from sendtrace.simulator.scenario import chosen
 
     settings = _settings()
     if port_base is not None:
         settings = msgspec.structs.replace(settings, port_base=port_base)
-    options = Options(None if no_simulate else _positive(rate), seconds, scenario=scenario)
+    options = Options(
+        None if no_simulate else _positive(rate),
+        seconds,
+        scenario=None if scenario is None else chosen(scenario),
+    )
     plan = make_plan(settings, os.environ, options)
 
     async def run() -> None:

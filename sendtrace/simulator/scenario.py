@@ -145,6 +145,12 @@ def load(name_or_path: str) -> Scenario:
         raise SettingsError(f"--scenario {name_or_path}: {error}") from None
 
 
+def chosen(name_or_path: str) -> str:
+    """The same, good for a child in another working folder. Raises SettingsError as ``load``."""
+    load(name_or_path)
+    return name_or_path if name_or_path in names() else str(Path(name_or_path).absolute())
+
+
 def parse(text: str) -> Scenario:
     """Raises ValueError or msgspec.ValidationError."""
     found = msgspec.convert(tomllib.loads(text), Scenario)

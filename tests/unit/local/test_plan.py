@@ -58,6 +58,9 @@ def test_the_simulator_can_be_left_out_or_bounded() -> None:
     assert bounded is not None
     assert bounded.arguments == ("simulate", "--rate", "5.0", "--for", "30.0s")
     assert bounded.may_finish
+    chosen = make_plan(Settings(), {}, Options(scenario="everything")).simulator
+    assert chosen is not None
+    assert chosen.arguments[-2:] == ("--scenario", "everything")
 
 
 def test_secrets_are_made_and_the_children_know_where() -> None:

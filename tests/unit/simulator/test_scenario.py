@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from sendtrace.runtime.settings import SettingsError
-from sendtrace.simulator.scenario import CALM, DEFAULT, Phase, Scenario, load, names
+from sendtrace.simulator.scenario import (
+    CALM,
+    DEFAULT,
+    Phase,
+    Scenario,
+    chosen,
+    load,
+    names,
+)
 
 HEAD = "[[phases]]\nfrom_seconds = 1\nto_seconds = 2\n"
 
@@ -67,3 +75,14 @@ def test_phases_hold_for_their_time_and_come_again() -> None:
     ]  # fmt: skip
     again = Scenario(phases=(first, second), period_seconds=60)
     assert [again.at(s) for s in (75, 85, 121)] == [first, second, CALM]
+
+
+def test_a_path_is_good_for_another_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert chosen("mine.toml") == str(tmp_path / "mine.toml")
+    assert chosen("everything") == "everything"
+    with pytest.raises(SettingsError, match="--scenario"):
+        chosen("nothing.toml")
