@@ -165,7 +165,7 @@ def receipt_story(random: Random, drawn: Ending) -> Story:
     if ending in ("contradicted", "skewed") or random.random() < 0.5:
         first = [Step("accepted", random.choice(("0", "")), 0.5)]
     if ending == "contradicted":
-        first.append(Step("failed", "1"))
+        return Story(ending, (*first, *_in_any_order(random, Step("failed", "1"))))
     code = random.choice(_RECEIPT_CODES.get(ending, ("0",)))
     return Story(ending, (*first, Step(_WORDS.get(ending, ending), code, _WAITS.get(ending))))
 
@@ -191,9 +191,15 @@ def status_story(random: Random, drawn: Ending, is_chat: bool) -> Story:
             return Story(ending, (submitted, Step("delivered"), Step("read", "", READ_SECONDS)))
         case "contradicted":
             # Not all segments were confirmed in five minutes, and then they were.
-            return Story(ending, (submitted, Step("rejected", code), Step("delivered")))
+            return Story(ending, (submitted, *_in_any_order(random, Step("rejected", code))))
         case "undeliverable":
             return Story(ending, (Step("undeliverable", code, 0.5),))
         case _:
             last = Step(_WORDS.get(ending, ending), code, _WAITS.get(ending))
             return Story(ending, (submitted, last))
+
+
+def _in_any_order(random: Random, failure: Step) -> tuple[Step, Step]:
+    """A failure and a delivery. Whichever is told last, it was delivered."""
+    delivered = Step("delivered")
+    return (failure, delivered) if random.random() < 0.5 else (delivered, failure)

@@ -104,7 +104,7 @@ def _standing(tale: Tale, verdict: Verdict, *, has_settled: bool) -> Standing:
         is_final=verdict.is_final,
         flags=tuple(sorted(flags)),
         possible=tuple(sorted(possible)),
-        code=_code(tale),
+        code=_code(tale, verdict.outcome),
         cost_units=cost[0] if cost else None,
         currency=CURRENCY if cost else None,
         cost_source=cost[1] if cost else None,
@@ -121,12 +121,13 @@ def _facts(tale: Tale) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({*own, *tale.foreign}))
 
 
-def _code(tale: Tale) -> str | None:
-    """Of the word that counts: the last one that is told here."""
+def _code(tale: Tale, outcome: str) -> str | None:
+    """Of the word that counts: the outcome's own, else the last one that is told here."""
     if tale.ending == "refused":
         return tale.code
-    last = tale.told[-1].code if tale.told else ""
-    return None if last in _NO_CODE else last
+    deciding = [told for told in tale.told if told.status == outcome] or tale.told
+    code = deciding[-1].code if deciding else ""
+    return None if code in _NO_CODE else code
 
 
 def _network(tale: Tale) -> str | None:

@@ -144,6 +144,8 @@ async def test_a_probe_needs_no_proof(strict: Edge) -> None:
         (f"/webhooks/{TOKEN}/", True, "/webhooks"),
         (f"/webhooks/{TOKEN}/a/b", True, "/webhooks/a/b"),
         (f"/webhooks/a/{TOKEN}", False, f"/webhooks/a/{TOKEN}"),
+        ("/webhooks/delivery-receipt", False, "/webhooks/delivery-receipt"),
+        ("/webhooks/delivery-receipts/a", False, "/webhooks/delivery-receipts/a"),
         ("/webhooks/" + "x" * 16 + "/a", False, "/webhooks/*/a"),
         ("/webhooks/" + "\u00fc" * 16, False, "/webhooks/*"),
     ],
