@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 from msgspec import Struct
 
 from processors.aside import Outgoing
@@ -167,7 +167,8 @@ class TransactionTask:
         try:
             async with asyncio.timeout(self._config.commit_timeout_seconds):
                 ends = await self._transaction(producer, changes, totals)  # 2 to 5
-        except (ProducerFenced, InvalidProducerEpoch) as error:
+        except (ProducerFenced, InvalidProducerEpoch, IllegalOperation) as error:
+            # aiokafka says IllegalOperation when it learns between two sends that it is fenced.
             raise Fenced(str(error)) from error
         except (KafkaError, TimeoutError) as error:
             raise StartOver(f"{type(error).__name__}: {error}") from error
