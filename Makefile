@@ -48,12 +48,13 @@ wheel-test: $(INSTALLED)
 		'import schemas; assert "$(WHEEL)" in schemas.__file__, schemas.__file__'
 	PYTHONPATH=$(CURDIR)/$(WHEEL)/installed $(BIN)/pytest tests/unit
 
-# Properties and fuzzing with the full number of examples, and tests/all. Some 15 minutes.
+# Properties, fuzzing and crashes with the full number of examples, and tests/all. Some 20 minutes.
 full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed
 	TEST_HELM=$(CURDIR)/$(HELM) TEST_ASYNCAPI=$(CURDIR)/$(ASYNCAPI) \
 	HYPOTHESIS_PROFILE=full SENDTRACE_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
 		tests/unit/processors/join tests/unit/processors/rollup \
-		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all
+		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all \
+		tests/contract/test_crash_points.py::test_killed_at_each_await_point_on_kafka
 
 test-all: test wheel-test full-test ## Everything: `make test`, the wheel, and all examples
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 
 from processors.joining import INPUTS
 from processors.store import RocksStore, Store
 from processors.wiring import group_of
 from schemas.topics import partition_of
-from sendtrace.runtime.kafka import Clients, KafkaClients, stop_quietly
+from sendtrace.runtime.kafka import Clients, Consumer, KafkaClients, Producer, stop_quietly
 from sendtrace.runtime.settings import Settings
 
-from .log import MemoryLog
+from .log import MemoryConsumer, MemoryLog
 from .store import MemoryStore
 
 
 class Cluster(Protocol):
     settings: Settings
     clients: Clients
+    poll_seconds: float  # between two looks at what was committed
+    join_seconds: float  # what a new member takes to ask for its place
 
     def open_store(self, partition: int) -> Store: ...
     def second_store(self, partition: int) -> Store: ...
@@ -31,9 +35,16 @@ class Cluster(Protocol):
     def home(self, key: str) -> int: ...
     async def move_group_offsets(self, offset: int) -> None: ...
 
+    async def kill(self, client: Producer | Consumer) -> None:
+        """What SIGKILL leaves of a client: nothing, and nobody was told."""
+        ...
+
 
 class MemoryCluster:
     """Stores outlive their tasks, as disks do."""
+
+    poll_seconds = 0.002
+    join_seconds = 0.0
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -59,9 +70,31 @@ class MemoryCluster:
     async def move_group_offsets(self, offset: int) -> None:
         self.log.offsets = dict.fromkeys(self.log.offsets, offset)
 
+    async def kill(self, client: Producer | Consumer) -> None:
+        """It lives in nothing but its callers."""
+
+    def end_session(self, client: Producer | Consumer) -> None:
+        """If it is a member of a group: that waits no more for it. The member does not know."""
+        if isinstance(client, MemoryConsumer):
+            self.log.expire(client)
+
+
+class ImpatientClients(KafkaClients):
+    """As the product's, but hears of a rebalance sooner, and no fetch holds up what comes next."""
+
+    def _consumer(self, **options: object) -> Consumer:
+        if "heartbeat_interval_ms" in options:
+            options["heartbeat_interval_ms"] = 100
+        consumer: Any = super()._consumer(**options)
+        consumer._fetch_max_wait_ms = 50
+        return consumer
+
 
 class KafkaCluster:
     """Real Kafka, with a topic prefix of its own, and RocksDB in a directory of its own."""
+
+    poll_seconds = 0.02
+    join_seconds = 0.1
 
     def __init__(self, settings: Settings, directory: Path) -> None:
         self.settings = settings
@@ -95,3 +128,33 @@ class KafkaCluster:
         moved: Mapping[TopicPartition, int] = dict.fromkeys(tps, offset)
         await consumer.commit(moved)
         await stop_quietly(consumer)
+
+    async def kill(self, client: Producer | Consumer) -> None:
+        """Its tasks end where they are, its sockets close: no flush, no abort, no LeaveGroup."""
+        inside: Any = client
+        if inside._closed:
+            return
+        inside._closed = True
+        if isinstance(client, AIOKafkaProducer):
+            await _end(inside._sender and inside._sender.sender_task)
+            await inside.client.close()
+            return
+        coordinator, fetcher = inside._coordinator, inside._fetcher
+        if isinstance(coordinator, GroupCoordinator):
+            await _end(
+                coordinator._coordination_task,
+                coordinator._heartbeat_task,
+                coordinator._commit_refresh_task,
+            )
+        elif coordinator is not None:
+            await coordinator.close()  # a reader's: it knows no group
+        if fetcher is not None:
+            await _end(fetcher._fetch_task, *fetcher._pending_tasks)
+        await inside._client.close()
+
+
+async def _end(*tasks: asyncio.Future[Any] | None) -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

@@ -53,7 +53,7 @@ class MemoryLog:
         self.open: dict[str, Transaction] = {}
         self.offsets: dict[tuple[str, TopicPartition], int] = {}
         self.groups: dict[str, list[MemoryConsumer]] = {}
-        # The next sends that fail: as in aiokafka, only their future tells.
+        # The next sends in transactions that fail: as in aiokafka, only their future tells.
         self.failing_sends: list[Exception] = []
         self._names = itertools.count()
 
@@ -222,7 +222,7 @@ class MemoryProducer:
         log = self.log.log(tp)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         now_ms = self.log.now_ms()
-        if self.log.failing_sends:
+        if self.log.failing_sends and self.id is not None:
             future.set_exception(self.log.failing_sends.pop(0))
             return future
         future.set_result(RecordMetadata(topic, partition, tp, len(log), now_ms, 1, 0))

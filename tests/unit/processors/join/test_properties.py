@@ -29,6 +29,8 @@ from strategies import (
     fold,
     histories,
     histories_with_erase,
+    sends,
+    twins,
 )
 
 GAPS = ((START_US, START_US + 700_000_000), (START_US + 900_000_000, START_US + 950_000_000))
@@ -45,6 +47,14 @@ def test_any_order_with_any_repetition_gives_the_same_bytes(
     other = history + rng.choices(history, k=len(history)) if history else []
     rng.shuffle(other)
     assert bytes_of(fold(history), policy) == bytes_of(fold(other), policy)
+
+
+@given(st.lists(twins | sends, min_size=2, max_size=5), POLICIES)
+def test_no_order_of_what_was_told_differently_is_better(
+    history: list[Told], policy: Policy
+) -> None:
+    """Few identities, so that nearly every event has to be merged with another one."""
+    assert bytes_of(fold(history), policy) == bytes_of(fold(history[::-1]), policy)
 
 
 @given(histories_with_erase, histories_with_erase, histories_with_erase)
