@@ -7,8 +7,17 @@ read_committed consumer is told is the end of all there will be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from processors.stage import EXPIRED, Stage
 from processors.store import DeadlineEntry, Entry, Meta, Store
@@ -39,23 +48,36 @@ async def open_reader(
         await stop_quietly(reader)
 
 
-async def positions_within_log(
-    reader: Consumer, known: Mapping[Partition, int | None]
+class Bounds(NamedTuple):
+    """Which offsets a partition holds."""
+
+    begin: int
+    end: int
+
+
+async def bounds_of(reader: Consumer, partitions: Sequence[Partition]) -> dict[Partition, Bounds]:
+    """Ask before anything is fetched: the answer would wait behind the fetch's long poll."""
+    begins = await reader.beginning_offsets(partitions)
+    ends = await reader.end_offsets(partitions)
+    return {tp: Bounds(begins[tp], ends[tp]) for tp in partitions}
+
+
+def positions_within(
+    bounds: Mapping[Partition, Bounds], known: Mapping[Partition, int | None]
 ) -> dict[Partition, int]:
     """A known position as it is; none yet: the log's beginning. Raises PositionLost.
 
     A position outside the log is never reset in silence: records would be lost or doubled.
     """
-    begins = await reader.beginning_offsets(list(known))
-    ends = await reader.end_offsets(list(known))
     result = {}
     for tp, position in known.items():
-        if position is not None and not begins[tp] <= position <= ends[tp]:
+        begin, end = bounds[tp]
+        if position is not None and not begin <= position <= end:
             raise PositionLost(
-                f"{tp.topic}-{tp.partition} holds offsets {begins[tp]} to {ends[tp]}, but the next "
+                f"{tp.topic}-{tp.partition} holds offsets {begin} to {end}, but the next "
                 f"to read is {position}: records were deleted unread, or the topic was made anew"
             )
-        result[tp] = begins[tp] if position is None else position
+        result[tp] = begin if position is None else position
     return result
 
 

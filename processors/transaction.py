@@ -25,7 +25,7 @@ from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, 
 from msgspec import Struct
 
 from processors.aside import Outgoing
-from processors.restore import open_reader, positions_within_log, read_changelog
+from processors.restore import bounds_of, open_reader, positions_within, read_changelog
 from processors.stage import Changes, Stage, Tombstone
 from processors.store import Entry, Meta, Store
 from schemas.codec import Headers, decode_positions, decode_totals, encode
@@ -116,12 +116,13 @@ class TransactionTask:
         changelog = {self._own(name): name for name in self._written}
         inputs = [self._own(name) for name in config.inputs]
         async with open_reader(self._clients, [*changelog, *inputs]) as reader:
+            bounds = await bounds_of(reader, inputs)
             await read_changelog(
                 reader, self._store, changelog, config.cluster, self._now_ms, self._stage
             )
             self._load()
             known = {self._own(name): self._next.get(name) for name in config.inputs}
-            positions = await positions_within_log(reader, known)
+            positions = positions_within(bounds, known)
             self._next = {name: positions[self._own(name)] for name in config.inputs}
 
     def _load(self) -> None:
