@@ -1,21 +1,24 @@
-"""Process `loader`: topic ``lifecycles`` to table ``messages``.
+"""Process `loader`: topics ``lifecycles``, ``rollups`` and ``inbound`` to the warehouse's tables.
 
 Must: lose nothing and keep its position, whatever is away; write each row with the offset it came
 from in one transaction; keep what it cannot use in quarantine before its position moves past it;
 stop, in one sentence, when the saved positions do not belong to the topic that is there. Which
 partitions it reads and from where stands in the warehouse, never in a consumer group: of two
-loaders one is ahead, the other starts over and stands by.
+loaders one is ahead, the other starts over and stands by. One row that the database refuses does
+not hold the others up.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter
 
-from schemas.topics import LIFECYCLES, QUARANTINE
+from schemas.topics import INBOUND, LIFECYCLES, QUARANTINE, ROLLUPS
 from sendtrace.runtime import topics
 from sendtrace.runtime.kafka import (
     Batch as KafkaBatch,
@@ -36,16 +39,17 @@ from sendtrace.runtime.service import Health, health_server, stop_on_signals
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.task import StartOver
 from sendtrace.runtime.topics import DependencyAway
-from sinks.changes import Batch, RowReason
+from sinks.changes import Batch, Changes, RowReason, Unusable
 from sinks.postgres import (
     AnotherLoaderAhead,
     PostgresWarehouse,
+    RowsRefused,
     Source,
     SourceChanged,
     Warehouse,
     WarehouseAway,
 )
-from sinks.rows import Version
+from sinks.rows import TABLES, InboundReading, Version
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -53,6 +57,11 @@ LONGEST_PAUSE_SECONDS = 5.0
 TRIES = 120
 # With the broker away aiokafka's awaits never end (AIOKAFKA 10).
 QUARANTINE_ACK_SECONDS = 30.0
+TOPICS = (LIFECYCLES, ROLLUPS, INBOUND)
+# Retention goes in small steps between the writes: some 50 ms each.
+PURGE_LIMIT_ROWS = 2_000
+PURGE_STEP_SECONDS = 0.5
+PURGE_PAUSE_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -61,9 +70,16 @@ class LoaderMetrics:
     """What the loader tells about its writing; the loop tells about the reading."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.rows = Counter("sendtrace_loader_rows", "Rows written", registry=registry)
+        self.rows = Counter(
+            "sendtrace_loader_rows", "Rows written, by table", ["table"], registry=registry
+        )
+        for table in TABLES:
+            self.rows.labels(table.name)
         self.deletions = Counter(
-            "sendtrace_loader_deletions", "Rows of forgotten messages deleted", registry=registry
+            "sendtrace_loader_deletions", "Messages and sends forgotten", registry=registry
+        )
+        self.purged = Counter(
+            "sendtrace_loader_purged", "Rows deleted by the retention", registry=registry
         )
         self.quarantined = Counter(
             "sendtrace_loader_quarantined", "Records of no use, kept aside", registry=registry
@@ -74,7 +90,7 @@ class LoaderMetrics:
 
 
 class LoadTask:
-    """The loop's task: all partitions of ``lifecycles``, committed together."""
+    """The loop's task: all partitions of all topics, committed together."""
 
     def __init__(
         self,
@@ -95,11 +111,20 @@ class LoadTask:
         self._health = health
         self._stopping = stopping
         self._metrics = metrics
+        self._reading = InboundReading(
+            keep_text=settings.text == "keep",
+            default_currency=settings.default_currency,
+            test_accounts=frozenset(settings.listed("test_accounts")),
+        )
         self._epochs: dict[Partition, int] = {}
         self._saved: dict[Partition, int] = {}  # as the warehouse has it
         self._next: dict[Partition, int] = {}  # of the partitions fed since
-        self._batch = Batch()
-        self._unusable: list[tuple[Record, RowReason]] = []
+        self._adders = {
+            settings.topic(LIFECYCLES): self._add_lifecycle,
+            settings.topic(ROLLUPS): self._add_rollup,
+            settings.topic(INBOUND): self._add_inbound,
+        }
+        self._drop_staged()
         self._ratio = Ratio(settings.quarantine_ratio_limit)
 
     async def recover(self) -> Mapping[Partition, int]:
@@ -111,26 +136,38 @@ class LoadTask:
         if missing:
             await self._patiently(lambda: self._warehouse.adopt(missing))
             positions = await self._patiently(self._warehouse.positions)
-        topic = self._partitions[0].topic
-        mine = {p: position for p, position in positions.items() if p.topic == topic}
+        mine = {p: position for p, position in positions.items() if p.topic in self._adders}
         saved = {p: position.next for p, position in mine.items()}
         # Asked after the positions: the end only grows.
         ends = await self._consumer.end_offsets(self._partitions)
-        require_same_log(self._partitions, saved, begins, ends)
+        for topic in self._adders:
+            of_topic = [p for p in self._partitions if p.topic == topic]
+            of_saved = {p: at for p, at in saved.items() if p.topic == topic}
+            require_same_log(of_topic, of_saved, begins, ends)
         self._saved = saved
         self._epochs = {p: position.topic_epoch for p, position in mine.items()}
         return dict(saved)
 
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
         epoch = self._epochs[partition]
-        add = self._batch.add
+        add = self._adders[partition.topic]
         for record in records:
-            version = Version(epoch, partition.partition, record.offset)
-            unusable = add(record.key, record.value, record.headers, version)
+            unusable = add(record, Version(epoch, partition.partition, record.offset))
             if unusable is not None:
                 self._unusable.append((record, unusable.reason))
+        self._fed.append((partition, records))
         self._next[partition] = records[-1].offset + 1
         self._ratio.seen(len(records))
+
+    def _add_lifecycle(self, record: Record, version: Version) -> Unusable | None:
+        return self._batch.add_lifecycle(record.key, record.value, record.headers, version)
+
+    def _add_rollup(self, record: Record, version: Version) -> Unusable | None:
+        return self._batch.add_rollup(record.key, record.value, record.headers, version)
+
+    def _add_inbound(self, record: Record, version: Version) -> Unusable | None:
+        append_at_us = record.timestamp * 1000
+        return self._batch.add_inbound(record.value, record.headers, append_at_us, version)
 
     def advance(self, read_until_ms: int) -> None:
         """Rows have no deadlines."""
@@ -148,28 +185,79 @@ class LoadTask:
         PostgreSQL or Kafka is away for too long: nothing is lost, the position stays.
         """
         if self._unusable:
-            self._ratio.unusable(len(self._unusable), self._unusable[-1][1].value)
+            self._ratio.unusable(len(self._unusable), self._unusable[-1][1])
             await self._quarantine()
-        batch = self._batch
-        rows, deletions = list(batch.rows.values()), list(batch.deletions.values())
+        changes = self._batch.changes()
         expected = {p: self._saved[p] for p in self._next}
         try:
-            await self._patiently(
-                lambda: self._warehouse.write(rows, deletions, expected, self._next)
-            )
+            await self._write(changes, expected, self._next)
+        except RowsRefused:
+            await self._write_one_by_one(changes, expected)
+        self._saved.update(self._next)
+        self._count(changes)
+        self._drop_staged()
+
+    async def _write(
+        self, changes: Changes, expected: Mapping[Partition, int], new: Mapping[Partition, int]
+    ) -> None:
+        try:
+            await self._patiently(lambda: self._warehouse.write(changes, expected, new))
         except AnotherLoaderAhead as error:
             raise StartOver("another loader moved the positions") from error
-        self._saved.update(self._next)
-        self._metrics.rows.inc(len(rows))
-        self._metrics.deletions.inc(len(deletions))
-        self._drop_staged()
+
+    async def _write_one_by_one(self, changes: Changes, expected: Mapping[Partition, int]) -> None:
+        """Find the rows that the database refuses, by halves; then they are in quarantine too.
+
+        What is written on the way is ahead of the positions: read again it changes nothing.
+        """
+        self._unusable.clear()
+        left = [changes]
+        while left:
+            tried = left.pop()
+            try:
+                await self._write(tried, expected, expected)
+            except RowsRefused:
+                halves = tried.halves()
+                left += halves
+                if not (halves or tried.messages or tried.rollups or tried.inbound):
+                    raise  # what is forgotten must go: someone's rule on the table forbids it
+                if not halves:
+                    self._unusable.append((self._record_of(tried), RowReason.REFUSED))
+        self._ratio.unusable(len(self._unusable), RowReason.REFUSED)
+        await self._quarantine()
+        await self._write(Changes(), expected, self._next)
+
+    def _record_of(self, change: Changes) -> Record:
+        """Where the only row of a change came from: its last columns say it."""
+        topic, rows = next(
+            (topic, rows)
+            for topic, rows in zip(
+                self._adders, (change.messages, change.rollups, change.inbound), strict=True
+            )
+            if rows
+        )
+        _, partition, offset = Version(*rows[0][-3:])  # type: ignore[arg-type]
+        return next(
+            record
+            for fed, records in self._fed
+            if fed == (topic, partition)
+            for record in records
+            if record.offset == offset
+        )
+
+    def _count(self, changes: Changes) -> None:
+        written = (changes.messages, changes.events, changes.rollups, changes.inbound)
+        for table, rows in zip(TABLES, written, strict=True):
+            self._metrics.rows.labels(table.name).inc(len(rows))
+        self._metrics.deletions.inc(len(changes.deletions) + len(changes.rollup_deletions))
 
     async def close(self) -> None:
         self._drop_staged()
 
     def _drop_staged(self) -> None:
-        self._batch = Batch()
-        self._unusable = []
+        self._batch = Batch(self._reading)
+        self._unusable: list[tuple[Record, str]] = []
+        self._fed: list[tuple[Partition, Sequence[Record]]] = []
         self._next = {}
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -194,10 +282,10 @@ class LoadTask:
             raise DependencyAway("Kafka does not acknowledge records for quarantine") from error
         self._metrics.quarantined.inc(len(self._unusable))
 
-    def _append(self, batch: KafkaBatch, record: Record, reason: RowReason) -> bool:
+    def _append(self, batch: KafkaBatch, record: Record, reason: str) -> bool:
         name = record.topic.removeprefix(self._settings.topic_prefix)
         origin = f"{name}-{record.partition}-{record.offset}"
-        headers = quarantine_headers(record.headers, origin, reason.value)
+        headers = quarantine_headers(record.headers, origin, reason)
         taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
         return taken is not None
 
@@ -272,24 +360,29 @@ async def load(
     health: Health,
     stopping: asyncio.Event,
     registry: CollectorRegistry | None = None,
-    source: Source | None = None,
+    cluster_id: str | None = None,
 ) -> None:
     """Keep the warehouse up to date until told to stop; what was read is then written.
 
-    With a ``source``, SourceChanged if the warehouse was loaded from another one.
+    With a ``cluster_id``, SourceChanged if the warehouse was loaded from another cluster.
     """
     registry = registry or CollectorRegistry()
     metrics = LoaderMetrics(registry)
-    if source is not None:
-        await patiently(lambda: warehouse.remember(source), health, stopping, metrics)
-    partitions = partitions_of(settings, LIFECYCLES)
+    if cluster_id is not None:
+        for topic in TOPICS:
+            source = Source(settings.topic(topic), cluster_id)
+            await patiently(partial(warehouse.remember, source), health, stopping, metrics)
+    partitions = [partition for topic in TOPICS for partition in partitions_of(settings, topic)]
+    purging = asyncio.create_task(purge(warehouse, settings, stopping, metrics))
+    # What it did not foresee must not go unnoticed until the stop.
+    purging.add_done_callback(lambda _: stopping.set())
     reader, producer = clients.reader(), clients.producer()
     try:
         await producer.start()
         await reader.start()
         loop = Loop(
             reader,
-            lambda partition: partition.topic,
+            lambda _: "all",  # one task: what is written together is read together
             lambda _, mine: LoadTask(
                 mine, reader, producer, warehouse, settings, health, stopping, metrics
             ),
@@ -300,9 +393,32 @@ async def load(
         )
         loop.assign(partitions)
         await loop.run(stopping)
+        await purging
     finally:
+        purging.cancel()
         await stop_quietly(reader)
         await stop_quietly(producer)
+
+
+async def purge(
+    warehouse: Warehouse, settings: Settings, stopping: asyncio.Event, metrics: LoaderMetrics
+) -> None:
+    """Delete what is older than the retention, in small steps between the writes, until stopping.
+
+    While the database is away there is nothing to hurry for: the writing waits and says so.
+    """
+    retention_days = settings.warehouse_retention_days
+    if not retention_days:
+        await stopping.wait()
+    while not stopping.is_set():
+        before = datetime.now(UTC) - timedelta(days=retention_days)
+        try:
+            deleted = await warehouse.purge(before, PURGE_LIMIT_ROWS)
+        except WarehouseAway:
+            deleted = 0
+        metrics.purged.inc(deleted)
+        full = deleted >= PURGE_LIMIT_ROWS
+        await _sleep_unless(stopping, PURGE_STEP_SECONDS if full else PURGE_PAUSE_SECONDS)
 
 
 async def run(settings: Settings) -> None:
@@ -312,9 +428,9 @@ async def run(settings: Settings) -> None:
     warehouse = PostgresWarehouse(settings.postgres_dsn)
     async with health_server(health, registry, settings.bind_address, settings.port("loader")):
         await topics.require(settings)
-        source = Source(settings.topic(LIFECYCLES), await topics.cluster_id(settings))
+        cluster_id = await topics.cluster_id(settings)
         try:
             clients = KafkaClients(settings)
-            await load(clients, warehouse, settings, health, stopping, registry, source)
+            await load(clients, warehouse, settings, health, stopping, registry, cluster_id)
         finally:
             await warehouse.close()

@@ -2,7 +2,8 @@
 
 Must: apply each file once and whole, whoever else migrates at the same time. A file that was
 applied is never edited: later changes are new files, and expand before they contract, so that a
-loader one version old works on the new schema.
+loader one version old works on the new schema. Each time, the error catalogue is brought up to date
+and the two roles, where they exist, get what they need (``grants.sql``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from importlib.resources import files
 
 import asyncpg
 from msgspec import Struct
+
+from schemas.vonage.errors import CATALOGUE
 
 # Any number nobody else uses; it is the lock's name within the database.
 LOCK = 7_073_368_201
@@ -71,6 +74,10 @@ async def migrate(dsn: str) -> list[str]:
             if _is_missing(migration, applied):
                 await _apply(connection, migration)
                 done.append(migration.name)
+        # A newer version's catalogue and grants are not undone.
+        if set(applied) <= {migration.name for migration in migrations()}:
+            await _fill_error_codes(connection)
+            await connection.execute(files("sinks").joinpath("grants.sql").read_text("utf-8"))
         return done
     finally:
         await connection.close()
@@ -94,3 +101,23 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
             migration.name,
             migration.sha256,
         )
+
+
+async def _fill_error_codes(connection: asyncpg.Connection) -> None:
+    """The catalogue stands once, in the code; here it comes to where SQL can ask it."""
+    rows = [
+        (
+            error.family,
+            error.code,
+            error.version or "",
+            error.name,
+            error.category,
+            error.lasting,
+            error.actor,
+            error.text,
+        )
+        for error in CATALOGUE
+    ]
+    async with connection.transaction():
+        await connection.execute("delete from error_codes")
+        await connection.copy_records_to_table("error_codes", records=rows)

@@ -6,16 +6,19 @@ one on PostgreSQL here. Needs a session of its own (temporary table): no transac
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 import asyncpg
 
 from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.topics import DependencyAway
-from sinks.changes import Deletion
-from sinks.rows import COLUMNS, NAMES, Column, Row
+from sinks import statements
+from sinks.changes import Changes, Deletion
+from sinks.rows import FRAGMENT, MESSAGES, ROLLUPS, TABLES, Table
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 # A batch takes well under a second; a host that vanished without a word must not hang us for ever.
@@ -28,6 +31,10 @@ class WarehouseAway(DependencyAway):
 
 class AnotherLoaderAhead(Exception):
     """The saved offsets are not what was expected. Nothing was written: read them anew."""
+
+
+class RowsRefused(Exception):
+    """The database does not take some row of the write, and never will. Nothing was written."""
 
 
 class SourceChanged(Exception):
@@ -70,16 +77,20 @@ class Warehouse(Protocol):
 
     async def write(
         self,
-        rows: Sequence[Row],
-        deletions: Sequence[Deletion],
+        changes: Changes,
         expected: Mapping[Partition, int],
         new: Mapping[Partition, int],
     ) -> None:
-        """Write rows and deletions, move the positions from ``expected`` to ``new``: all or none.
+        """Write the changes, move the positions from ``expected`` to ``new``: all or none.
 
-        Raises AnotherLoaderAhead if a position is not as expected. A row is replaced, or deleted,
-        only by a later version. Each message stands in ``rows`` at most once.
+        Raises AnotherLoaderAhead if a position is not as expected, RowsRefused if the database
+        takes not all rows. A row is replaced, or deleted, only by a later version; a message's
+        facts change with its row.
         """
+        ...
+
+    async def purge(self, before: datetime, limit: int) -> int:
+        """Delete rows older than that, at most ``limit`` of a kind; answers how many."""
         ...
 
     async def close(self) -> None: ...
@@ -95,6 +106,8 @@ _PASSING = (
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+# What lies in the row: its values, or a rule that someone put on the table.
+_REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class PostgresWarehouse:
@@ -103,6 +116,7 @@ class PostgresWarehouse:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()  # writing and purging take turns: one connection does one thing
 
     async def remember(self, source: Source) -> None:
         async with self._session() as connection:
@@ -144,32 +158,46 @@ class PostgresWarehouse:
 
     async def write(
         self,
-        rows: Sequence[Row],
-        deletions: Sequence[Deletion],
+        changes: Changes,
         expected: Mapping[Partition, int],
         new: Mapping[Partition, int],
     ) -> None:
         """See the port. In this order, in one transaction:
 
-        1. COPY the rows into the staging table, which nobody else sees;
+        1. COPY the rows into the staging tables, which nobody else sees;
         2. move the offsets, if they are as expected: from here on another loader waits, and will
            find that they are not as it expected;
-        3. upsert the rows, delete the forgotten;
+        3. delete the forgotten, then upsert the rows: what begins anew begins with nothing;
         4. commit. If its answer is lost, the next try finds the offsets moved, and starts over.
         """
+        staged = (changes.messages, changes.events, changes.rollups, changes.inbound)
         async with self._session() as connection, connection.transaction():
-            if rows:
-                await connection.copy_records_to_table(STAGING, records=rows, columns=NAMES)
+            for table, rows in zip(TABLES, staged, strict=True):
+                if rows:
+                    await connection.copy_records_to_table(
+                        statements.staging(table), records=rows, columns=table.names
+                    )
             await _move(connection, expected, new)
-            if rows:
-                await connection.execute(UPSERT)
-            if deletions:
-                await connection.execute(
-                    DELETE,
-                    [deletion.message_id for deletion in deletions],
-                    [deletion.version.topic_epoch for deletion in deletions],
-                    [deletion.version.offset for deletion in deletions],
-                )
+            await _delete(connection, MESSAGES, changes.deletions)
+            await _delete(connection, ROLLUPS, changes.rollup_deletions)
+            if changes.messages:
+                await connection.execute(statements.WRITE_MESSAGES)
+            if any(row[FRAGMENT] for row in changes.messages):
+                await connection.execute(statements.WRITE_FRAGMENTS)
+            if changes.rollups:
+                await connection.execute(statements.WRITE_ROLLUPS)
+            if any(row[FRAGMENT] for row in changes.rollups):
+                await connection.execute(statements.WRITE_ROLLUP_FRAGMENTS)
+            if changes.inbound:
+                await connection.execute(statements.WRITE_INBOUND)
+
+    async def purge(self, before: datetime, limit: int) -> int:
+        deleted = 0
+        for statement in statements.PURGES:
+            async with self._session() as connection:
+                done = await connection.execute(statement, before, limit)
+            deleted += int(done.removeprefix("DELETE "))
+        return deleted
 
     async def close(self) -> None:
         """Drop the connection. Nothing waits for it: all that counts was committed."""
@@ -181,13 +209,16 @@ class PostgresWarehouse:
     async def _session(self) -> AsyncIterator[asyncpg.Connection]:
         """The connection, made if there is none; what time may mend comes out as WarehouseAway."""
         try:
-            if self._connection is None:
-                self._connection = await _connect(self._dsn)
-            yield self._connection
+            async with self._turn:
+                if self._connection is None:
+                    self._connection = await _connect(self._dsn)
+                yield self._connection
         except asyncpg.UndefinedTableError as error:
             raise SchemaMissing(
                 "The warehouse has no tables of sendtrace: run `sendtrace migrate`"
             ) from error
+        except _REFUSALS as error:
+            raise RowsRefused(f"PostgreSQL: {type(error).__name__}") from error
         except _PASSING as error:
             await self.close()
             raise WarehouseAway(f"PostgreSQL: {type(error).__name__}") from error
@@ -213,7 +244,8 @@ async def _connect(dsn: str) -> asyncpg.Connection:
         },
     )
     try:
-        await connection.execute(CREATE_STAGING)
+        for table in TABLES:
+            await connection.execute(statements.create_staging(table))
     except BaseException:
         connection.terminate()
         raise
@@ -225,7 +257,7 @@ async def _move(
 ) -> None:
     partitions = sorted(new)
     moved = await connection.execute(
-        COMPARE_AND_SET,
+        statements.COMPARE_AND_SET,
         [partition.topic for partition in partitions],
         [partition.partition for partition in partitions],
         [expected[partition] for partition in partitions],
@@ -235,51 +267,13 @@ async def _move(
         raise AnotherLoaderAhead(f"{len(partitions)} positions to move: {moved}")
 
 
-STAGING = "sendtrace_staging"
-
-COMPARE_AND_SET = """
-update sink_offsets as o set next = n.next, updated_at = now()
-from unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
-     as n (topic, partition, expected, next)
-where o.topic = n.topic and o.partition = n.partition and o.next = n.expected
-"""
-
-DELETE = """
-delete from messages as m
-using unnest($1::text[], $2::bigint[], $3::bigint[]) as d (message_id, topic_epoch, source_offset)
-where m.message_id = d.message_id
-  and (d.topic_epoch, d.source_offset) > (m.topic_epoch, m.source_offset)
-"""
-
-
-def _staged(column: Column) -> str:
-    """The type in the staging table: what the row holds. Integers cost asyncpg the least."""
-    stored = {"time_us": "bigint", "money_units": "bigint", "texts": "text[]"}
-    return f"{column.name} {stored.get(column.kind, column.kind)}"
-
-
-def _selected(column: Column) -> str:
-    """The stored value from the staged one, exactly."""
-    if column.kind == "time_us":
-        return f"timestamptz 'epoch' + {column.name} * interval '1 microsecond'"
-    if column.kind == "money_units":
-        return f"{column.name} * 0.00000001"
-    return column.name
-
-
-def _comma(parts: Iterable[str]) -> str:
-    return ", ".join(parts)
-
-
-# Columns are named everywhere: a newer schema may have more of them.
-CREATE_STAGING = (
-    f"create temporary table {STAGING} ({_comma(map(_staged, COLUMNS))}) on commit delete rows"
-)
-UPSERT = f"""
-insert into messages ({_comma(NAMES)})
-select {_comma(map(_selected, COLUMNS))} from {STAGING}
-on conflict (message_id) do update
-set {_comma(f"{name} = excluded.{name}" for name in NAMES if name != "message_id")}
-where (excluded.topic_epoch, excluded.source_offset)
-    > (messages.topic_epoch, messages.source_offset)
-"""  # noqa: S608  # names are our own constants
+async def _delete(
+    connection: asyncpg.Connection, table: Table, deletions: Sequence[Deletion]
+) -> None:
+    if deletions:
+        await connection.execute(
+            statements.delete(table),
+            [deletion.key for deletion in deletions],
+            [deletion.version.topic_epoch for deletion in deletions],
+            [deletion.version.offset for deletion in deletions],
+        )

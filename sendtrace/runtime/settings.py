@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -86,6 +86,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     # The loader writes when either is reached.
     loader_batch_records: int = 10_000
     loader_interval_ms: int = 200
+    # Days after which the loader deletes rows; 0 keeps them for ever: nobody loses data unasked.
+    warehouse_retention_days: Annotated[int, Meta(ge=0)] = 0
+    # `keep` stores the text of inbound messages in the warehouse. It is content: not by default.
+    text: Literal["", "keep"] = ""
     # Divides every duration of policy and simulator, so that days pass in seconds in tests. Not
     # timestamps, budgets, or Kafka's timeouts. Above 10,000 the 25 h of a token would be less than
     # the whole seconds that it is dated in can tell.

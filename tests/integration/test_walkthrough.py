@@ -16,7 +16,7 @@ from schemas.topics import INBOUND, QUARANTINE
 from sendtrace.runtime.settings import Settings
 from sinks.migrate import migrate
 from sinks.postgres import PostgresWarehouse
-from sinks.rows import NAMES
+from sinks.rows import MESSAGES
 
 from engine import read_all
 from fakes.cluster import KafkaCluster, MemoryCluster
@@ -120,12 +120,12 @@ async def test_in_memory_in_under_a_second() -> None:
             return (
                 len(warehouse.rows) == 4
                 and row is not None
-                and dict(zip(NAMES, row, strict=True))["outcome"] == "delivered"
+                and dict(zip(MESSAGES.names, row, strict=True))["outcome"] == "delivered"
                 and pipe.figure("sendtrace_carrier_latency_seconds_count") == 1
             )
 
         await until(arrived, 5)
-        row = dict(zip(NAMES, warehouse.rows[V1_ID], strict=True))
+        row = dict(zip(MESSAGES.names, warehouse.rows[V1_ID], strict=True))
         assert_row_of_the_status(row)
         assert row["cost"] == 3_330_000  # in units of 1e-8: PostgreSQL divides
         assert_figures(pipe)

@@ -1,15 +1,19 @@
 """The loader: nothing lost, nothing twice, whatever is away, and stops on another log."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 
+import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from schemas.codec import encode, header
 from schemas.lifecycle import Lifecycle, Summary
+from schemas.rollup import Rollup, RollupSummary
 from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.quarantine import SAMPLE, TooMuchQuarantine
 from sendtrace.runtime.service import Health
@@ -18,7 +22,7 @@ from sinks import loader
 from sinks.changes import RowReason
 from sinks.loader import load, require_same_log
 from sinks.postgres import Position, Source, SourceChanged, WarehouseAway
-from sinks.rows import NAMES
+from sinks.rows import MESSAGES
 
 from fakes.log import MemoryLog, MemoryProducer
 from fakes.warehouse import MemoryWarehouse
@@ -26,7 +30,8 @@ from fakes.warehouse import MemoryWarehouse
 SETTINGS = Settings(partitions=3, loader_interval_ms=1)
 TOPIC = "sendtrace.lifecycles"
 PARTITIONS = [Partition(TOPIC, p) for p in range(3)]
-OUTCOME = NAMES.index("outcome")
+ROWS = "sendtrace_loader_rows_total"
+OUTCOME = MESSAGES.names.index("outcome")
 
 
 def put(log: MemoryLog, message_id: str, outcome: str = "delivered", partition: int = 0) -> None:
@@ -46,15 +51,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def saved(warehouse: MemoryWarehouse) -> dict[int, int]:
-    return {p.partition: position.next for p, position in warehouse.offsets.items()}
+    """The positions in `lifecycles`."""
+    return {p.partition: at.next for p, at in warehouse.offsets.items() if p.topic == TOPIC}
 
 
 @asynccontextmanager
 async def loading(
-    log: MemoryLog, warehouse: MemoryWarehouse, registry: CollectorRegistry | None = None
+    log: MemoryLog,
+    warehouse: MemoryWarehouse,
+    registry: CollectorRegistry | None = None,
+    settings: Settings = SETTINGS,
 ) -> AsyncIterator[Health]:
     stopping, health = asyncio.Event(), Health()
-    task = asyncio.create_task(load(log, warehouse, SETTINGS, health, stopping, registry))
+    task = asyncio.create_task(load(log, warehouse, settings, health, stopping, registry))
     try:
         yield health
     finally:
@@ -63,9 +72,9 @@ async def loading(
 
 
 async def load_until_it_fails(
-    log: MemoryLog, warehouse: MemoryWarehouse, source: Source | None = None
+    log: MemoryLog, warehouse: MemoryWarehouse, cluster_id: str | None = None
 ) -> None:
-    loading = load(log, warehouse, SETTINGS, Health(), asyncio.Event(), source=source)
+    loading = load(log, warehouse, SETTINGS, Health(), asyncio.Event(), cluster_id=cluster_id)
     await asyncio.wait_for(loading, 5)
 
 
@@ -139,7 +148,7 @@ async def test_a_lost_answer_of_a_commit_that_held_doubles_nothing() -> None:
         await until(lambda: registry.get_sample_value("sendtrace_loop_recoveries_total") == 2)
         put(log, "m2")
         await until(lambda: len(warehouse.rows) == 2)
-    assert registry.get_sample_value("sendtrace_loader_rows_total") == 1
+    assert registry.get_sample_value(ROWS, {"table": "messages"}) == 1
 
 
 async def test_of_two_loaders_one_is_ahead_and_both_go_on() -> None:
@@ -255,11 +264,101 @@ async def test_an_erased_lifecycle_deletes_the_row_and_nothing_is_refused() -> N
     assert log.records("sendtrace.quarantine") == []
 
 
+async def test_rollups_and_inbound_are_loaded_beside_the_messages() -> None:
+    log, warehouse, registry = MemoryLog(), MemoryWarehouse(), CollectorRegistry()
+    put(log, "m1")
+    rollup = Rollup(id="s1", summary=RollupSummary(outcome="partial"))
+    log.put("sendtrace.rollups", 1, b"s1", encode(rollup))
+    came = b'{"messageId":"i1","msisdn":"447400123456","to":"447700900000","text":"hi"}'
+    log.put("sendtrace.inbound", 2, b"447400123456", came)
+    log.put("sendtrace.inbound", 2, b"447400123456", came)
+    log.put("sendtrace.inbound", 2, b"447400123456", b"not JSON")
+    async with loading(log, warehouse, registry):
+        await until(lambda: bool(warehouse.rows and warehouse.rollups and warehouse.inbound))
+        await until(lambda: warehouse.offsets[Partition("sendtrace.inbound", 2)].next == 3)
+    assert list(warehouse.inbound) == [("i1", 1)]
+    [kept] = log.records("sendtrace.quarantine")
+    assert kept.value == b"not JSON"
+    assert header(kept.headers, "st_origin") == "inbound-2-2"
+    for table, number in {"messages": 1, "message_events": 0, "rollups": 1, "inbound": 1}.items():
+        assert registry.get_sample_value(ROWS, {"table": table}) == number
+
+
+async def test_a_warehouse_that_knew_lifecycles_alone_begins_with_the_other_topics() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    put(log, "m1")
+    put(log, "m2")
+    await warehouse.adopt(dict.fromkeys(PARTITIONS, 0) | {PARTITIONS[0]: 1})
+    log.put("sendtrace.rollups", 0, b"s1", None, [("reason", b"forgotten")])
+    async with loading(log, warehouse):
+        await until(lambda: list(warehouse.rows) == ["m2"])
+        await until(lambda: len(warehouse.offsets) == 9)
+        await until(lambda: warehouse.offsets[Partition("sendtrace.rollups", 0)].next == 1)
+
+
+async def test_one_row_that_the_database_refuses_does_not_hold_the_others_up() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    warehouse.refused = {"bad"}
+    for number in range(20):
+        summary = Summary(outcome="delivered", sender="bad" if number in (3, 11) else "good")
+        key = f"m{number}"
+        log.put(TOPIC, number % 3, key.encode(), encode(Lifecycle(message_id=key, summary=summary)))
+    log.put(TOPIC, 0, b"m0", None, [("reason", b"forgotten")])
+    async with loading(log, warehouse):
+        await until(lambda: sum(saved(warehouse).values()) == 21)
+        put(log, "later")
+        await until(lambda: "later" in warehouse.rows)
+    assert set(warehouse.rows) == {f"m{n}" for n in range(1, 20)} - {"m3", "m11"} | {"later"}
+    kept = log.records("sendtrace.quarantine")
+    assert sorted(entry.key or b"" for entry in kept) == [b"m11", b"m3"]
+    assert {header(entry.headers, "reason") for entry in kept} == {RowReason.REFUSED}
+
+
+async def test_what_is_refused_is_in_quarantine_before_the_position_moves() -> None:
+    log, warehouse = MemoryLog(), MemoryWarehouse()
+    warehouse.refused = {"bad"}
+    log.failing_sends = [KafkaError()]
+    summary = Summary(outcome="delivered", sender="bad")
+    log.put(TOPIC, 0, b"m1", encode(Lifecycle(message_id="m1", summary=summary)))
+    with pytest.raises(KafkaError):
+        await load_until_it_fails(log, warehouse)
+    assert saved(warehouse)[0] == 0
+
+
+async def test_old_rows_are_deleted_where_a_retention_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loader, "PURGE_PAUSE_SECONDS", 0.01)
+    registry = CollectorRegistry()
+    for days, left in ((0, ["new", "old"]), (30, ["new"])):
+        log, warehouse = MemoryLog(), MemoryWarehouse()
+        now_us = time.time_ns() // 1000
+        for message_id, sent_at_us in (("old", now_us - 31 * 86_400_000_000), ("new", now_us)):
+            summary = Summary(outcome="delivered", sent_at_us=sent_at_us)
+            value = encode(Lifecycle(message_id=message_id, summary=summary))
+            log.put(TOPIC, 0, message_id.encode(), value)
+        settings = msgspec.structs.replace(SETTINGS, warehouse_retention_days=days)
+        async with loading(log, warehouse, registry if days else None, settings):
+            await until(lambda: saved(warehouse).get(0) == 2)  # noqa: B023
+            await until(lambda: sorted(warehouse.rows) == left)  # noqa: B023
+    assert registry.get_sample_value("sendtrace_loader_purged_total") == 1
+
+
+async def test_a_retention_that_fails_stops_the_loader() -> None:
+    class Failing(MemoryWarehouse):
+        async def purge(self, before: datetime, limit: int) -> int:
+            raise PermissionError("no DELETE on messages")
+
+    settings = msgspec.structs.replace(SETTINGS, warehouse_retention_days=1)
+    with pytest.raises(PermissionError):
+        await asyncio.wait_for(load(MemoryLog(), Failing(), settings, Health(), asyncio.Event()), 5)
+
+
 async def test_another_cluster_stops_it() -> None:
     warehouse = MemoryWarehouse()
     await warehouse.remember(Source(TOPIC, "cluster-a"))
     with pytest.raises(SourceChanged):
-        await load_until_it_fails(MemoryLog(), warehouse, Source(TOPIC, "cluster-b"))
+        await load_until_it_fails(MemoryLog(), warehouse, "cluster-b")
 
 
 async def test_a_log_shorter_than_the_saved_position_stops_it() -> None:

@@ -1,4 +1,4 @@
-"""Rows of ``messages``: every field in its column, and nothing legal is refused."""
+"""Rows of the tables: every field in its column, and nothing legal is refused."""
 
 from collections.abc import Iterable
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
@@ -8,12 +8,26 @@ import msgspec
 import pytest
 
 from schemas import events
-from schemas.events import Send
-from schemas.lifecycle import Lifecycle, Summary
+from schemas.events import Fact, Inbound, Send
+from schemas.lifecycle import Lifecycle, Overdue, Summary
 from schemas.numbers import money, parse_iso_us
+from schemas.rollup import Item, Part, Rollup, RollupSummary
 from schemas.vonage.fields import ID_LENGTH
 from sinks.migrate import migrations
-from sinks.rows import COLUMNS, NAMES, TEXT_LIMIT, Version, fits, row_of
+from sinks.rows import (
+    EVENTS,
+    INBOUND,
+    MESSAGES,
+    ROLLUPS,
+    TABLES,
+    TEXT_LIMIT,
+    InboundReading,
+    Version,
+    event_rows,
+    inbound_row,
+    rollup_row,
+    row_of,
+)
 
 AT = Version(topic_epoch=1, partition=2, offset=30)
 # RULES section 7 names them; `direction` is a default of the table.
@@ -25,7 +39,7 @@ WIDEST = "\U0001f600"  # four bytes in UTF-8
 
 
 def columns_of(lifecycle: Lifecycle) -> dict[str, object]:
-    return dict(zip(NAMES, row_of(lifecycle, AT), strict=True))
+    return dict(zip(MESSAGES.names, row_of(lifecycle, AT), strict=True))
 
 
 def column_of(field: str) -> str:
@@ -93,8 +107,8 @@ def test_the_longest_texts_that_are_legal_fit() -> None:
         ID_LENGTH, events.TEXT_LENGTH, events.ID_TEXT_LENGTH, events.INSTANCE_LENGTH,
         events.WORD_LENGTH, events.CLIENT_REF_LENGTH,
     )  # fmt: skip
-    texts = {column.name: WIDEST * longest for column in COLUMNS if column.kind == "text"}
-    assert fits(tuple(texts.get(name) for name in NAMES))
+    texts = {column.name: WIDEST * longest for column in MESSAGES.columns if column.kind == "text"}
+    assert MESSAGES.fits(tuple(texts.get(name) for name in MESSAGES.names))
 
 
 def test_the_largest_numbers_that_are_legal_fit() -> None:
@@ -111,7 +125,9 @@ def test_the_largest_numbers_that_are_legal_fit() -> None:
         "integer": (99_999, 0),
     }.items():
         for value in values:
-            assert fits(tuple(value if c.kind == kind else None for c in COLUMNS)), (kind, value)
+            assert MESSAGES.fits(
+                tuple(value if c.kind == kind else None for c in MESSAGES.columns)
+            ), (kind, value)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +147,7 @@ def test_the_largest_numbers_that_are_legal_fit() -> None:
     ],
 )
 def test_what_the_database_cannot_hold(name: str, value: object) -> None:
-    assert not fits(tuple(value if column == name else None for column in NAMES))
+    assert not MESSAGES.fits(tuple(value if column == name else None for column in MESSAGES.names))
 
 
 def test_the_bounds_of_time_are_readers_bounds() -> None:
@@ -140,8 +156,114 @@ def test_the_bounds_of_time_are_readers_bounds() -> None:
         datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value)
 
 
-def test_every_column_stands_in_one_migration() -> None:
+def facts_of(lifecycle: Lifecycle) -> list[dict[str, object]]:
+    return [dict(zip(EVENTS.names, row, strict=True)) for row in event_rows(lifecycle)]
+
+
+def test_every_fact_is_a_row_with_every_column() -> None:
+    fields = filled(Fact, kind="receipt")
+    [found] = facts_of(Lifecycle(message_id="m1", facts=(Fact(**fields),)))
+    assert found.pop("message_id") == "m1"
+    assert found.pop("price") == fields["price_units"]
+    assert found == {
+        name: fields.get(name, fields.get(f"{name}_us")) for name in EVENTS.names if name in found
+    }
+
+
+def test_what_no_webhook_told_is_a_fact_too() -> None:
+    lifecycle = Lifecycle(
+        message_id="m1",
+        send=Send(message_id="m1", send_id="s1", api="sms", arrived_at_us=1),
+        overdue=(Overdue("final", 7), Overdue("no_first_event", 5)),
+        revoke_requested_at_us=9,
+    )
+    rows = facts_of(lifecycle)
+    assert [(r["kind"], r["status"], r["arrived_at"], r["after_refusal"]) for r in rows] == [
+        ("overdue", "final", 7, False),
+        ("overdue", "no_first_event", 5, False),
+        ("revoke_requested", "", 9, False),
+    ]
+    for row in rows:
+        assert {row[name] for name in EVENTS.names[8:-1]} | {row["provider_at"]} == {None}
+        assert {row[name] for name in ("code", "segment", "account")} == {""}
+
+
+def test_a_fragment_says_so() -> None:
+    summary = Summary(outcome="delivered")
+    for fragment in (False, True):
+        lifecycle = Lifecycle(message_id="m1", summary=summary, fragment=fragment)
+        assert columns_of(lifecycle)["fragment"] is fragment
+
+
+def rollup_of(summary: RollupSummary) -> dict[str, object]:
+    first = Part(message_id="m2", kind="failover", outcome="failed")
+    second = Part(message_id="m1", kind="failover", outcome="failed", send_id="s1")
+    rollup = Rollup(
+        id="w1", kind="failover", items=(Item(1, first), Item(2, second)), summary=summary
+    )
+    return dict(zip(ROLLUPS.names, rollup_row(rollup, AT), strict=True))
+
+
+def test_every_part_of_a_rollups_summary_has_its_column() -> None:
+    fields = filled(RollupSummary, costs=(("EUR", 33),))
+    found = rollup_of(RollupSummary(**fields))
+    for name in fields.keys() - {"costs"}:
+        assert found[column_of(name)] == fields[name], name
+    assert (found["cost"], found["currency"]) == (33, "EUR")
+    assert (found["id"], found["kind"], found["send_id"]) == ("w1", "failover", "s1")
+    assert (found["topic_epoch"], found["source_partition"], found["source_offset"]) == (1, 2, 30)
+
+
+@pytest.mark.parametrize("costs", [(), (("EUR", 33), ("USD", 44))])
+def test_money_of_two_currencies_is_never_added(costs: tuple[tuple[str, int], ...]) -> None:
+    found = rollup_of(RollupSummary(outcome="failed", costs=costs))
+    assert (found["cost"], found["currency"]) == (None, None)
+
+
+def inbound_of(reading: InboundReading | None = None, **given: object) -> dict[str, object]:
+    needed = {"message_id": "i1", "api": "sms", "channel": "sms", "arrived_at_us": 1}
+    made = Inbound(**(needed | given))  # type: ignore[arg-type]
+    row = inbound_row(made, reading or InboundReading(), AT)
+    return dict(zip(INBOUND.names, row, strict=True))
+
+
+def test_what_an_inbound_message_knows() -> None:
+    fields = filled(Inbound, sender="447400123456", channel="sms", concat_part=2)
+    found = inbound_of(**fields)
+    assert (found["part"], found["cost"], found["country"]) == (2, fields["price_units"], "GB")
+    same = fields.keys() & set(INBOUND.names)
+    assert {name: found[name] for name in same} == {name: fields[name] for name in same}
+    assert found["arrived_at"] == fields["arrived_at_us"]
+    assert (found["currency_source"], found["traffic"]) == ("field", "live")
+
+
+def test_an_inbound_message_of_one_part_and_without_a_price() -> None:
+    found = inbound_of()
+    assert (found["part"], found["account"]) == (1, None)
+    assert (found["cost"], found["currency"], found["currency_source"]) == (None, None, None)
+
+
+def test_settings_about_inbound_messages() -> None:
+    reading = InboundReading(default_currency="USD", test_accounts=frozenset({"a1"}))
+    found = inbound_of(reading, price_units=5, account="a1")
+    assert (found["currency"], found["currency_source"]) == ("USD", "default")
+    assert found["traffic"] == "test"
+
+
+def test_a_text_without_what_postgresql_cannot_hold() -> None:
+    assert inbound_of(text="a\0b")["text"] == "ab"
+
+
+def test_a_long_text_fits_where_no_index_is() -> None:
+    for name, fits in (("text", True), ("sender", False)):
+        values = dict.fromkeys(INBOUND.names) | {name: "x" * 100_000}
+        assert INBOUND.fits(tuple(values.values())) is fits
+
+
+def test_every_column_stands_in_a_migration() -> None:
     """The contract test on PostgreSQL holds types too; this one says so without a server."""
     text = "\n".join(migration.sql for migration in migrations())
-    for name in (*NAMES, "direction"):
-        assert text.count(f"comment on column messages.{name} is") >= 1, name
+    for table in TABLES:
+        for name in table.names:
+            assert f"comment on column {table.name}.{name} is" in text, (table.name, name)
+    assert "comment on column messages.direction is" in text
