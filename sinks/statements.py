@@ -114,13 +114,14 @@ set {_comma(f"{name} = excluded.{name}" for name in _EVENT_FIELDS)}
 where ({_comma(f"message_events.{name}" for name in _EVENT_FIELDS)})
     is distinct from ({_comma(f"excluded.{name}" for name in _EVENT_FIELDS)})"""
 
-# Facts that stay as they were, nearly all, are not written again; those that are gone go.
+# Facts that stay as they were, nearly all, are not written again; those that are gone go. A row
+# that was inserted (no transaction locked an older version: xmax is 0) had no facts to lose.
 WRITE_MESSAGES = f"""
 with written as ({_upsert(MESSAGES, "not s.fragment")}
-    returning message_id
+    returning message_id, xmax <> 0 as was_there
 ), gone as (
     delete from message_events as e using written as w
-    where e.message_id = w.message_id and not exists (
+    where w.was_there and e.message_id = w.message_id and not exists (
         select from {staging(EVENTS)} as s
         where {" and ".join(f"s.{name} = e.{name}" for name in EVENTS.key)}
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any, Protocol
 
 import asyncpg
@@ -747,3 +750,77 @@ async def test_messages_has_the_columns_and_indexes_of_the_rules(postgres_dsn: s
     indexes = await ask(postgres_dsn, "select indexdef from pg_indexes")
     for name in ("recipient", "client_ref", "sent_at"):
         assert any(f"messages USING btree ({name})" in each["indexdef"] for each in indexes)
+
+
+@pytest.fixture
+async def logins(postgres_dsn: str) -> AsyncIterator[dict[str, str]]:
+    """DSNs of a loader's and a reader's login, as docs/warehouse.md makes them."""
+    dsns = {}
+    for role in ("loader", "reader"):
+        login = f"login_{role}_{os.getpid()}"
+        await ask(
+            postgres_dsn,
+            f"do $$ begin create role sendtrace_{role} nologin; "
+            "exception when duplicate_object then null; end $$",
+        )
+        await ask(postgres_dsn, f"drop role if exists {login}")
+        await ask(postgres_dsn, f"create role {login} login in role sendtrace_{role}")
+        dsns[role] = re.sub(r"://[^@/]*@?", f"://{login}@", postgres_dsn)
+    await migrate(postgres_dsn)
+    yield dsns
+    for role in dsns:
+        await ask(postgres_dsn, f"drop role login_{role}_{os.getpid()}")
+
+
+async def test_the_loaders_role_does_its_work_and_no_more(
+    postgres_dsn: str, logins: dict[str, str]
+) -> None:
+    warehouse = PostgresWarehouse(logins["loader"])
+    await warehouse.remember(Source(TOPIC, "cluster-a"))
+    await warehouse.adopt({P0: 0})
+    changes = Changes(
+        messages=[row("m1", 1), row("m2", 2), fragment("m3", 3)], events=[event("m1", "submitted")],
+        rollups=[rollup("s1", 1)], inbound=[inbound("i1", 1, 1)],
+    )  # fmt: skip
+    await warehouse.write(changes, {P0: 0}, {P0: 4})
+    await warehouse.write(changes._replace(deletions=[deletion("m1", 9)]), {P0: 4}, {P0: 5})
+    await warehouse.purge(datetime.now(UTC), 1)
+    await warehouse.close()
+    for forbidden in (
+        "drop table messages",
+        "truncate messages",
+        "alter table messages add mood text",
+        "create table mine (id integer)",
+        "delete from sink_offsets",
+        "delete from error_codes",
+        "update schema_migrations set sha256 = 'x'",
+        "delete from sink_source",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ask(logins["loader"], forbidden)
+
+
+async def test_the_readers_role_reads_everything_and_changes_nothing(
+    logins: dict[str, str],
+) -> None:
+    views = await ask(
+        logins["reader"],
+        "select table_name from information_schema.tables where table_schema = 'public'",
+    )
+    names = {each["table_name"] for each in views}
+    assert {"messages", "message_events", "delivery_by_cohort", "inbound_messages"} <= names
+    for name in names:
+        await ask(logins["reader"], f"select * from {name} limit 1")
+    for forbidden in (
+        "delete from messages",
+        "insert into sink_offsets values ('x', 0, 0)",
+        "create table mine (id integer)",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ask(logins["reader"], forbidden)
+
+
+async def test_without_the_roles_nothing_is_granted_and_nothing_fails(postgres_dsn: str) -> None:
+    """Renamed roles stand for none: other tests of this server may have made them."""
+    sql = files("sinks").joinpath("grants.sql").read_text("utf-8")
+    await ask(postgres_dsn, sql.replace("sendtrace_", "no_such_"))
