@@ -307,11 +307,16 @@ def require_same_log(
         begin, at, end = begins[partition], saved[partition], ends[partition]
         if begin <= at <= end:
             continue
+        where = f"The warehouse is at offset {at} of {topic} partition {partition.partition}"
+        if at < begin and topic.endswith(INBOUND):
+            raise SourceChanged(
+                f"{where}, but that begins at {begin}: what is between was deleted unread; to go "
+                f"on without it, delete from sink_offsets where topic = '{topic}'"
+            )
         found = f"begins at {begin}" if at < begin else f"ends at {end}"
         raise SourceChanged(
-            f"The warehouse is at offset {at} of {topic} partition {partition.partition}, but that "
-            f"{found}: it is not the log that was loaded; load an empty database, or restore the "
-            "topic"
+            f"{where}, but that {found}: it is not the log that was loaded; load an empty "
+            "database, or restore the topic"
         )
 
 

@@ -107,7 +107,11 @@ _PASSING = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 # What lies in the row: its values, or a rule that someone put on the table.
-_REFUSALS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+_REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,  # a key too long for an index
+)
 
 
 class PostgresWarehouse:

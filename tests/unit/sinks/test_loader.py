@@ -389,3 +389,10 @@ def test_the_saved_position_must_lie_within_the_log(position: int, allowed: bool
 def test_another_number_of_partitions_stops_it() -> None:
     with pytest.raises(SourceChanged, match="for life"):
         require_same_log(PARTITIONS[:2], dict.fromkeys(PARTITIONS, 0), {}, {})
+
+
+def test_inbound_messages_deleted_unread_stop_it_and_it_says_what_to_do() -> None:
+    partitions = [Partition("sendtrace.inbound", 0)]
+    saved, begins, ends = ({partitions[0]: at} for at in (2, 3, 9))
+    with pytest.raises(SourceChanged, match=r"delete from sink_offsets where topic = 'sendtrace"):
+        require_same_log(partitions, saved, begins, ends)
