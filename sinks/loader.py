@@ -311,7 +311,7 @@ def require_same_log(
         if at < begin and topic.endswith(INBOUND):
             raise SourceChanged(
                 f"{where}, but that begins at {begin}: what is between was deleted unread; to go "
-                f"on without it, delete from sink_offsets where topic = '{topic}'"
+                f"on without it, delete the rows of {topic} in sink_offsets"
             )
         found = f"begins at {begin}" if at < begin else f"ends at {end}"
         raise SourceChanged(
