@@ -30,6 +30,7 @@ V1_ID, SMS_ID, ALERTS_ID = (
     "000000FFFB0356D2",
 )
 NO_STATUS = b'{"message_uuid":"x"}'
+TOLD = ["accepted", "submitted", "delivered"]
 SEND = {
     "api": "messages",
     "account": "abcd1234",
@@ -119,6 +120,7 @@ async def test_in_memory_in_under_a_second() -> None:
             row = warehouse.rows.get(V1_ID)
             return (
                 len(warehouse.rows) == 4
+                and len(warehouse.inbound) == 1
                 and row is not None
                 and dict(zip(MESSAGES.names, row, strict=True))["outcome"] == "delivered"
                 and pipe.figure("sendtrace_carrier_latency_seconds_count") == 1
@@ -128,6 +130,7 @@ async def test_in_memory_in_under_a_second() -> None:
         row = dict(zip(MESSAGES.names, warehouse.rows[V1_ID], strict=True))
         assert_row_of_the_status(row)
         assert row["cost"] == 3_330_000  # in units of 1e-8: PostgreSQL divides
+        assert {key[2] for key in warehouse.events if key[0] == V1_ID} == {"submitted", "delivered"}
         assert_figures(pipe)
         assert time.monotonic() - began < 1
     kept = cluster.log.records("test." + QUARANTINE)
@@ -156,6 +159,7 @@ async def test_on_real_kafka_and_postgresql(
             done = "select count(*) from messages where outcome = 'delivered'"
             return (
                 await database.fetchval(done) == 4
+                and await database.fetchval("select count(*) from inbound_messages") == 1
                 and pipe.figure("sendtrace_carrier_latency_seconds_count") == 1
             )
 
@@ -163,6 +167,8 @@ async def test_on_real_kafka_and_postgresql(
         row = await database.fetchrow("select * from messages where message_id = $1", V1_ID)
         assert_row_of_the_status(row)
         assert row["cost"] == Decimal("0.0333")
+        told = "select status from message_timeline where message_id = $1 order by at"
+        assert [each["status"] for each in await database.fetch(told, V1_ID)] == TOLD
         assert_figures(pipe)
     await warehouse.close()
     await database.close()
