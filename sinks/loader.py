@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from schemas.topics import INBOUND, LIFECYCLES, QUARANTINE, ROLLUPS
 from sendtrace.runtime import topics
+from sendtrace.runtime.accounts import read_terms
 from sendtrace.runtime.kafka import (
     Batch as KafkaBatch,
 )
@@ -99,6 +100,7 @@ class LoadTask:
         producer: Producer,
         warehouse: Warehouse,
         settings: Settings,
+        reading: InboundReading,
         health: Health,
         stopping: asyncio.Event,
         metrics: LoaderMetrics,
@@ -111,11 +113,7 @@ class LoadTask:
         self._health = health
         self._stopping = stopping
         self._metrics = metrics
-        self._reading = InboundReading(
-            keep_text=settings.text == "keep",
-            default_currency=settings.default_currency,
-            test_accounts=frozenset(settings.listed("test_accounts")),
-        )
+        self._reading = reading
         self._epochs: dict[Partition, int] = {}
         self._saved: dict[Partition, int] = {}  # as the warehouse has it
         self._next: dict[Partition, int] = {}  # of the partitions fed since
@@ -373,6 +371,7 @@ async def load(
     """
     registry = registry or CollectorRegistry()
     metrics = LoaderMetrics(registry)
+    reading = inbound_reading(settings)
     if cluster_id is not None:
         for topic in TOPICS:
             source = Source(settings.topic(topic), cluster_id)
@@ -389,7 +388,7 @@ async def load(
             reader,
             lambda _: "all",  # one task: what is written together is read together
             lambda _, mine: LoadTask(
-                mine, reader, producer, warehouse, settings, health, stopping, metrics
+                mine, reader, producer, warehouse, settings, reading, health, stopping, metrics
             ),
             interval_seconds=settings.loader_interval_ms / 1000,
             limit_records=settings.loader_batch_records,
@@ -403,6 +402,16 @@ async def load(
         purging.cancel()
         await stop_quietly(reader)
         await stop_quietly(producer)
+
+
+def inbound_reading(settings: Settings) -> InboundReading:
+    """Reads the accounts file. Raises SettingsError with a sentence."""
+    return InboundReading(
+        keep_text=settings.text == "keep",
+        default_currency=settings.default_currency,
+        currencies=read_terms(settings.accounts_file).currencies,
+        test_accounts=frozenset(settings.listed("test_accounts")),
+    )
 
 
 async def purge(

@@ -7,8 +7,9 @@ into its own types, exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from schemas.events import Inbound
@@ -299,6 +300,7 @@ class InboundReading(NamedTuple):
 
     keep_text: bool = False
     default_currency: str = "EUR"
+    currencies: Mapping[str, str] = MappingProxyType({})  # of accounts that have their own
     test_accounts: frozenset[str] = frozenset()
 
 
@@ -343,7 +345,8 @@ def inbound_row(inbound: Inbound, reading: InboundReading, version: Version) -> 
     if inbound.price_units is None:
         currency = source = None  # type: ignore[assignment]
     elif currency is None:
-        currency, source = reading.default_currency, "default"
+        currency = reading.currencies.get(inbound.account, reading.default_currency)
+        source = "default"
     text = inbound.text
     if text is not None and "\0" in text:
         text = text.replace("\0", "")  # PostgreSQL has no text with it

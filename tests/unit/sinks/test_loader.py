@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 from sinks import loader
 from sinks.changes import RowReason
-from sinks.loader import load, require_same_log
+from sinks.loader import inbound_reading, load, require_same_log
 from sinks.postgres import Position, Source, SourceChanged, WarehouseAway
 from sinks.rows import MESSAGES
 
@@ -282,6 +283,18 @@ async def test_rollups_and_inbound_are_loaded_beside_the_messages() -> None:
     assert header(kept.headers, "st_origin") == "inbound-2-2"
     for table, number in {"messages": 1, "message_events": 0, "rollups": 1, "inbound": 1}.items():
         assert registry.get_sample_value(ROWS, {"table": table}) == number
+
+
+def test_what_settings_say_about_inbound_messages(tmp_path: Path) -> None:
+    accounts = tmp_path / "accounts.toml"
+    accounts.write_text('[accounts.a1]\ncurrency = "GBP"\nsms = "required"\n')
+    settings = msgspec.structs.replace(
+        SETTINGS, text="keep", default_currency="USD", test_accounts="a1, a2",
+        accounts_file=str(accounts),
+    )  # fmt: skip
+    reading = inbound_reading(settings)
+    assert reading == (True, "USD", {"a1": "GBP"}, {"a1", "a2"})
+    assert inbound_reading(SETTINGS) == (False, "EUR", {}, set())
 
 
 async def test_a_warehouse_that_knew_lifecycles_alone_begins_with_the_other_topics() -> None:

@@ -248,6 +248,8 @@ def test_settings_about_inbound_messages() -> None:
     found = inbound_of(reading, price_units=5, account="a1")
     assert (found["currency"], found["currency_source"]) == ("USD", "default")
     assert found["traffic"] == "test"
+    own = reading._replace(currencies={"a1": "GBP"})
+    assert inbound_of(own, price_units=5, account="a1")["currency"] == "GBP"
 
 
 def test_a_text_without_what_postgresql_cannot_hold() -> None:
