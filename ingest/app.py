@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from ingest.beside import beside, pulses, watches
 from ingest.body import split_target
@@ -33,7 +33,7 @@ from schemas.vonage.fields import ID_LENGTH
 from sendtrace.runtime import topics
 from sendtrace.runtime.accounts import Accounts
 from sendtrace.runtime.kafka import Clients, KafkaClients
-from sendtrace.runtime.service import Health, health_routes, stop_on_signals
+from sendtrace.runtime.service import Health, health_routes, page_of, stop_on_signals
 from sendtrace.runtime.settings import Settings, SettingsError
 
 # A key has at most 4 bytes a character.
@@ -194,7 +194,7 @@ def internal_routes(
 
     routes: dict[tuple[str, str], Handler] = {
         (route.method, route.path): route.handler  # type: ignore[misc]  # they read no request
-        for route in health_routes(health, lambda: generate_latest(registry))
+        for route in health_routes(health, page_of(registry))
     }
     return {**routes, ("POST", SENDS_PATH): sends}
 

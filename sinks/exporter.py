@@ -9,24 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from aiohttp import web
 from aiokafka.errors import KafkaError
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-from prometheus_client.core import (
-    Metric as Family,
-)
-from prometheus_client.registry import Collector
 
-from schemas.metrics import Metric, withdrawn
-from schemas.numbers import MONEY_UNITS
 from schemas.topics import TOTALS
 from sendtrace.runtime import topics
 from sendtrace.runtime.kafka import (
@@ -37,11 +25,18 @@ from sendtrace.runtime.kafka import (
     partitions_of,
     stop_quietly,
 )
-from sendtrace.runtime.service import Health, health_routes, http_server, stop_on_signals
+from sendtrace.runtime.service import (
+    Health,
+    Page,
+    encoder_for,
+    health_routes,
+    http_server,
+    stop_on_signals,
+)
 from sendtrace.runtime.settings import Settings
-from sinks.sums import LabelValues, Sums
+from sinks.families import Progress, ProgressCollector, TotalsCollector
+from sinks.sums import Sums
 
-PREFIX = "sendtrace_"
 POLL_MS = 500
 # Until the sums are whole: positions may also move over control records alone, without a record.
 START_POLL_MS = 50
@@ -51,98 +46,8 @@ POLL_LIMIT_RECORDS = 2_000
 WATCH_SECONDS = 2.0
 # A consumer of aiokafka may hang after a broker restart without an exception (AIOKAFKA 14).
 STUCK_SECONDS = 60.0
-
-
-class Progress:
-    """How the reading goes: the exporter's figures about itself."""
-
-    def __init__(self) -> None:
-        self.records_read = 0
-        self.lag_records = 0
-        self.answered_at = time.monotonic()
-
-
-class TotalsCollector(Collector):
-    """The sums as Prometheus families: every metric of the catalogue, also while it is empty."""
-
-    def __init__(self, sums: Sums) -> None:
-        self._sums = sums
-
-    def collect(self) -> Iterator[Family]:
-        for metric in self._sums.catalogue:
-            if metric.kind == "histogram":
-                yield self._histogram(metric)
-            else:
-                yield from self._counters(metric)
-
-    def _counters(self, metric: Metric) -> Iterator[Family]:
-        entered = self._sums.counters[metric.name]
-        if not metric.withdrawable:
-            yield _counter(metric, metric.name, entered, sorted(entered))
-            return
-        # Both twins have every label set: to PromQL, `x - nothing` is nothing.
-        left = self._sums.counters[withdrawn(metric.name)]
-        values = sorted(entered.keys() | left.keys())
-        yield _counter(metric, metric.name, entered, values)
-        yield _counter(metric, withdrawn(metric.name), left, values)
-
-    def _histogram(self, metric: Metric) -> Family:
-        family = HistogramMetricFamily(
-            f"{PREFIX}{metric.name}_seconds", metric.help, labels=metric.labels
-        )
-        # "1.0", "300.0": as prometheus-client itself writes them.
-        limits = [*(str(limit_ms / 1000) for limit_ms in metric.buckets_ms), "+Inf"]
-        for values, histogram in sorted(self._sums.histograms[metric.name].items()):
-            family.add_metric(
-                values,
-                buckets=list(zip(limits, accumulate(histogram.buckets), strict=True)),
-                sum_value=histogram.sum_ms / 1000,
-            )
-        return family
-
-
-def _counter(
-    metric: Metric, name: str, sums: Mapping[LabelValues, int], order: Sequence[LabelValues]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(PREFIX + name, metric.help, labels=metric.labels)
-    for values in order:
-        count = sums.get(values, 0)
-        # int / int is correctly rounded, however large the sum is.
-        family.add_metric(values, count / MONEY_UNITS if metric.unit == "money" else count)
-    return family
-
-
-class ProgressCollector(Collector):
-    """The exporter about itself; to be alerted on, since the sums look healthy when they stop."""
-
-    def __init__(self, progress: Progress, sums: Sums) -> None:
-        self._progress = progress
-        self._sums = sums
-
-    def collect(self) -> Iterator[Family]:
-        name = f"{PREFIX}exporter_"
-        yield CounterMetricFamily(
-            f"{name}records_read", "Records of totals read", value=self._progress.records_read
-        )
-        yield GaugeMetricFamily(
-            f"{name}lag_records", "Offsets of totals not yet read", value=self._progress.lag_records
-        )
-        yield GaugeMetricFamily(
-            f"{name}seconds_since_answer",
-            "Time since Kafka last told where totals ends",
-            value=time.monotonic() - self._progress.answered_at,
-        )
-        yield GaugeMetricFamily(f"{name}keys", "Keys of totals held", value=self._sums.keys)
-        yield CounterMetricFamily(
-            f"{name}regressions",
-            "Counters that went back: a fault of the writer",
-            value=self._sums.regressions,
-        )
-        yield GaugeMetricFamily(
-            f"{name}unknown_names",
-            "Names in totals that this version has no metric for",
-            value=len(self._sums.unknown_names),
-        )
+RENDER_SECONDS = 1.0
+OPENMETRICS_END = b"# EOF\n"
 
 
 async def export(
@@ -187,10 +92,12 @@ async def _read(
         batches = await reader.getmany(
             timeout_ms=START_POLL_MS if missing else POLL_MS, max_records=POLL_LIMIT_RECORDS
         )
+        progress.polled_at = time.monotonic()
         for records in batches.values():
             for record in records:
                 sums.apply(record.key, record.value)
             progress.records_read += len(records)
+            progress.newest_ms = max(progress.newest_ms, records[-1].timestamp)
         await asyncio.sleep(0)  # getmany does not yield while it has records at hand
 
 
@@ -228,29 +135,60 @@ async def _watch(
                 read_before, moved_at = read, progress.answered_at
             elif progress.answered_at - moved_at > STUCK_SECONDS:
                 health.live, health.reason = False, "the consumer of totals does not move"
+        sleeping_since = time.monotonic()
         await asyncio.sleep(WATCH_SECONDS)
+        progress.loop_lag_seconds = time.monotonic() - sleeping_since - WATCH_SECONDS
 
 
-def routes(health: Health, registry: CollectorRegistry) -> list[web.RouteDef]:
+class TotalsPage:
+    """The figures, and how the exporter does.
+
+    The figures are rendered again when they changed, and at most once a second: that bounds what
+    any number of scrapers costs. 10,000 label sets of all kinds are 32,000 lines, in 0.25 to 0.7 s.
+    """
+
+    def __init__(self, sums: Sums, progress: Progress) -> None:
+        self._sums = sums
+        self._progress = progress
+        self._totals = TotalsCollector(sums)
+        self._own = ProgressCollector(progress, sums)
+        self._kept: dict[str, _Rendered] = {}  # by content type: there are two
+
+    def __call__(self, accept: str) -> tuple[bytes, str]:
+        encode, content_type = encoder_for(accept)
+        now = time.monotonic()
+        kept = self._kept.get(content_type)
+        if kept is None or (kept.applied != self._sums.applied and now - kept.at >= RENDER_SECONDS):
+            kept = self._kept[content_type] = _Rendered(
+                encode(self._totals), self._sums.applied, now
+            )
+            self._progress.render_seconds = time.monotonic() - now
+        return kept.body.removesuffix(OPENMETRICS_END) + encode(self._own), content_type
+
+
+class _Rendered(NamedTuple):
+    body: bytes
+    applied: int  # records in it
+    at: float
+
+
+def routes(health: Health, page: Page) -> list[web.RouteDef]:
     """``/livez``, ``/readyz``, ``/metrics``; the last answers 503 until the sums are whole."""
 
-    def render() -> bytes:
+    def whole_page(accept: str) -> tuple[bytes, str]:
         if not health.ready:
             raise web.HTTPServiceUnavailable(text=health.reason)
-        return generate_latest(registry)
+        return page(accept)
 
-    return health_routes(health, render)
+    return health_routes(health, whole_page)
 
 
 async def run(settings: Settings) -> None:
     """The process: until SIGTERM or SIGINT."""
     stopping = stop_on_signals()
     health, sums, progress = Health(), Sums(), Progress()
-    registry = CollectorRegistry()
-    registry.register(TotalsCollector(sums))
-    registry.register(ProgressCollector(progress, sums))
     app = web.Application()
-    app.add_routes(routes(health, registry))
+    app.add_routes(routes(health, TotalsPage(sums, progress)))
     async with http_server(app, settings.bind_address, settings.port("exporter")):
         await topics.require(settings)
         await export(KafkaClients(settings), settings, sums, health, stopping, progress)

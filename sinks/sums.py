@@ -43,6 +43,7 @@ class Sums:
         self.catalogue = tuple(catalogue)
         self.counters: dict[str, dict[LabelValues, int]] = {}
         self.histograms: dict[str, dict[LabelValues, Histogram]] = {}
+        self.applied = 0  # records: while it stands still, so does everything else here
         # Counters only grow. One that went back is a fault of ours, and must be seen.
         self.regressions = 0
         # A newer joiner may write what this version does not know: left out, and told.
@@ -70,6 +71,7 @@ class Sums:
         """Replace what the key stood for. Raises TotalsError for a record of no use."""
         if key is None or value is None:
             raise TotalsError("a record of topic totals has no key or no value")
+        self.applied += 1
         entry = self._entries.get(key)
         if entry is None:
             labels = _labels_of(key)

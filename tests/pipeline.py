@@ -15,7 +15,8 @@ from ingest.app import serve
 from processors.wiring import ROLLUP
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
-from sinks.exporter import TotalsCollector, export
+from sinks.exporter import export
+from sinks.families import TotalsCollector
 from sinks.loader import load
 from sinks.postgres import Warehouse
 from sinks.sums import Sums

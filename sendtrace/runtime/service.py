@@ -15,7 +15,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
 
 
@@ -106,10 +108,33 @@ def leave_on_signal(stopping: asyncio.Event) -> asyncio.Event:
     return leaving
 
 
-def health_routes(
-    health: Health, render: Callable[[], bytes], content_type: str = CONTENT_TYPE_LATEST
-) -> list[web.RouteDef]:
-    """``/livez``, ``/readyz`` and ``/metrics``; ``render`` gives the body of the last."""
+# An Accept header to a metrics page and its content type.
+Page = Callable[[str], tuple[bytes, str]]
+
+_OPENMETRICS = "application/openmetrics-text"
+
+
+def encoder_for(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    """OpenMetrics for those who ask for it, else Prometheus's text; with the content type.
+
+    prometheus-client is asked with a header of ours: it echoes any version and raises on a
+    malformed one.
+    """
+    return choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if _OPENMETRICS in accept else "")
+
+
+def page_of(registry: CollectorRegistry) -> Page:
+    """All of a registry, rendered each time."""
+
+    def page(accept: str) -> tuple[bytes, str]:
+        encode, content_type = encoder_for(accept)
+        return encode(registry), content_type
+
+    return page
+
+
+def health_routes(health: Health, page: Page) -> list[web.RouteDef]:
+    """``/livez``, ``/readyz`` and ``/metrics``."""
 
     async def livez(_: web.Request) -> web.Response:
         why_not = health.why_not_live()
@@ -118,8 +143,9 @@ def health_routes(
     async def readyz(_: web.Request) -> web.Response:
         return web.Response(status=200 if health.ready else 503, text=health.reason or "ok")
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=render(), headers={"Content-Type": content_type})
+    async def metrics(request: web.Request) -> web.Response:
+        body, content_type = page(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
 
@@ -143,6 +169,6 @@ async def health_server(
 ) -> AsyncIterator[int]:
     """Health and metrics of a process that serves nothing else. Yields the port."""
     app = web.Application()
-    app.add_routes(health_routes(health, lambda: generate_latest(registry)))
+    app.add_routes(health_routes(health, page_of(registry)))
     async with http_server(app, address, port) as bound:
         yield bound

@@ -1,7 +1,8 @@
 """The exporter: silent until the sums are whole, then what Prometheus reads."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -10,6 +11,9 @@ import msgspec
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.metrics import (
@@ -25,7 +29,8 @@ from schemas.numbers import MONEY_UNITS
 from schemas.totals import Histogram, TotalsRecord, label_set, totals_key
 from sendtrace.runtime.service import Health, http_server
 from sendtrace.runtime.settings import Settings
-from sinks.exporter import Progress, ProgressCollector, TotalsCollector, export, routes
+from sinks.exporter import TotalsPage, export, routes
+from sinks.families import Progress, ProgressCollector, TotalsCollector
 from sinks.sums import Sums, TotalsError
 
 from fakes.log import MemoryConsumer, MemoryLog
@@ -233,18 +238,112 @@ async def test_a_record_that_cannot_be_read_ends_the_process() -> None:
     assert raised.group_contains(TotalsError)
 
 
-async def test_metrics_and_readiness_answer_503_until_ready() -> None:
-    health, registry, sums = Health(), CollectorRegistry(), Sums()
-    registry.register(TotalsCollector(sums))
+TEXT = "text/plain;version=0.0.4;q=0.3"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3"
+
+
+@asynccontextmanager
+async def serving(
+    health: Health, sums: Sums, progress: Progress | None = None
+) -> AsyncIterator[Callable[..., Awaitable[tuple[int, str, str]]]]:
+    """Status, content type and text of a path, over HTTP."""
     app = web.Application()
-    app.add_routes(routes(health, registry))
+    app.add_routes(routes(health, TotalsPage(sums, progress or Progress())))
     async with http_server(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
 
-        async def status(path: str) -> int:
-            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
-                return response.status
+        async def get(path: str, accept: str = TEXT) -> tuple[int, str, str]:
+            url = f"http://127.0.0.1:{port}{path}"
+            async with session.get(url, headers={"Accept": accept}) as response:
+                return response.status, response.headers["Content-Type"], await response.text()
 
-        before = [await status(path) for path in ("/metrics", "/readyz", "/livez")]
+        yield get
+
+
+async def test_metrics_and_readiness_answer_503_until_ready() -> None:
+    health = Health()
+    paths = ("/metrics", "/readyz", "/livez")
+    async with serving(health, Sums()) as get:
+        before = [(await get(path))[0] for path in paths]
         health.set_ready()
-        after = [await status(path) for path in ("/metrics", "/readyz", "/livez")]
+        after = [(await get(path))[0] for path in paths]
     assert (before, after) == ([503, 503, 200], [200, 200, 200])
+
+
+async def test_openmetrics_for_those_who_ask_and_the_same_figures() -> None:
+    health = Health()
+    health.set_ready()
+    async with serving(health, applied(MESSAGES, TotalsRecord(counters={"messages": 3}))) as get:
+        _, plain_type, plain = await get("/metrics")
+        _, open_type, openmetrics = await get("/metrics", OPENMETRICS)
+        malformed = await get("/metrics", "application/openmetrics-text;version=of mine")
+    assert plain_type.startswith("text/plain; version=0.0.4")
+    assert open_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert openmetrics.count("# EOF") == 1
+    assert malformed[:2] == (200, open_type)
+    families = {family.name: family for family in openmetrics_families(openmetrics)}
+    assert [s.value for s in families["sendtrace_messages"].samples] == [3]
+    lines = [line for line in plain.splitlines() if line.startswith("sendtrace_messages_total{")]
+    assert lines
+    assert set(lines) <= set(openmetrics.splitlines())
+
+
+async def test_figures_are_rendered_again_when_they_changed_and_once_a_second_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("sinks.exporter.time", SimpleNamespace(monotonic=lambda: clock.now))
+    sums, rendered = Sums(), []
+    collect = TotalsCollector.collect
+    monkeypatch.setattr(
+        TotalsCollector, "collect", lambda self: rendered.append(clock.now) or collect(self)
+    )
+    page = TotalsPage(sums, Progress())
+    total = 'outcome="outcome of messages",traffic="traffic of messages"} '
+
+    def shown() -> bool:
+        return total in page(TEXT)[0].decode()
+
+    assert not shown()
+    sums.apply(*record(0, messages=3)[2:])
+    clock.now += 0.9
+    assert not shown()
+    clock.now += 0.1
+    assert shown()
+    clock.now += 100
+    assert shown()
+    assert rendered == [100.0, 101.0]
+
+
+def test_ten_thousand_label_sets_are_rendered_within_a_second() -> None:
+    """The bound that docs/metrics.md tells: what one scrape costs, in time of our processor."""
+    sums = Sums()
+    value = msgspec.json.encode(TotalsRecord(counters={"messages": 1}))
+    for number in range(10_000):
+        labels = {**LABELS, "account": f"account{number}"}
+        sums.apply(totals_key("join", 0, label_set(labels)), value)
+    page = TotalsPage(sums, Progress())
+    for accept in (TEXT, OPENMETRICS):
+        began = time.process_time()
+        body, _ = page(accept)
+        assert time.process_time() - began < 1
+        assert body.count(b"\nsendtrace_messages_total{") == 10_000
+
+
+async def test_it_tells_how_the_reading_goes() -> None:
+    log = MemoryLog()
+    log.put(*record(0, messages=1))
+    async with exporting(log) as running:
+        await until(lambda: running.health.ready and running.progress.records_read == 1)
+        page = TotalsPage(running.sums, running.progress)(TEXT)[0].decode()
+    own = {
+        line.name.removeprefix("sendtrace_exporter_"): line.value
+        for family in text_string_to_metric_families(page)
+        for line in family.samples
+        if line.name.startswith("sendtrace_exporter_")
+    }
+    assert own["records_read_total"] == own["keys"] == 1
+    assert 0 <= own["seconds_since_poll"] < 5
+    assert 0 <= own["seconds_since_answer"] < 5
+    newest = log.records(TOPIC)[0].timestamp_ms
+    assert own["last_record_timestamp_seconds"] == newest / 1000 > 0
+    assert own["regressions_total"] == own["unknown_names"] == own["lag_records"] == 0
