@@ -51,7 +51,8 @@ SQL: dict[str, tuple[tuple[str, ...], str]] = {
         ("code", "status"),
         "select coalesce(code, 'none'),"
         " case when outcome = 'unknown' then coalesce(status_last, 'none') else 'none' end,"
-        " count(*) from messages where outcome = 'unknown' or 'unknown_code' = any(flags) group by 1, 2",
+        " count(*) from messages where outcome = 'unknown' or 'unknown_code' = any(flags)"
+        " group by 1, 2",
     ),
     "Cost now, by currency": (
         ("currency",),
