@@ -12,10 +12,13 @@ HELM_VERSION := v4.3.1
 HELM := build/tools/helm-$(HELM_VERSION)
 # The official schemas of AsyncAPI, from npm.
 ASYNCAPI := build/asyncapi
+# Debian's Prometheus, for the rules and the dashboard.
+PROMETHEUS := $(ALL)/prometheus
+PROMETHEUS_INSTALLED := $(PROMETHEUS)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down lint unit test wheel-test full-test test-all bench clean
+.PHONY: help up down lint unit test wheel-test full-test test-all bench dashboard clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +52,7 @@ wheel-test: $(INSTALLED)
 	PYTHONPATH=$(CURDIR)/$(WHEEL)/installed $(BIN)/pytest tests/unit
 
 # Properties, fuzzing and crashes with the full number of examples, and tests/all. Some 20 minutes.
-full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed
+full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed $(PROMETHEUS_INSTALLED)
 	TEST_HELM=$(CURDIR)/$(HELM) TEST_ASYNCAPI=$(CURDIR)/$(ASYNCAPI) \
 	HYPOTHESIS_PROFILE=full SENDTRACE_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
 		tests/unit/processors/join tests/unit/processors/rollup \
@@ -60,6 +63,9 @@ test-all: test wheel-test full-test ## Everything: `make test`, the wheel, and a
 
 bench: $(INSTALLED) ## Measure what docs and BENCH promise
 	$(BIN)/python bench/run.py
+
+dashboard: $(ALL_INSTALLED) ## Write deploy/grafana/sendtrace.json
+	$(ALL)/bin/python deploy/grafana/dashboard.py > deploy/grafana/sendtrace.json
 
 clean: ## Remove what was built here (not the data of `make up`)
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -86,6 +92,10 @@ $(ASYNCAPI)/.installed: tests/all/asyncapi/package.json tests/all/asyncapi/packa
 	@mkdir -p $(ASYNCAPI)
 	cp $^ $(ASYNCAPI)/
 	npm ci --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+$(PROMETHEUS_INSTALLED): tools/prometheus.sh
+	tools/prometheus.sh $(PROMETHEUS)
 	@touch $@
 
 # An environment ($1) with exactly those requirements ($2), and this project as it stands here.

@@ -22,4 +22,3 @@ apt-get -qq download prometheus
 dpkg-deb -x prometheus_*.deb .
 rm -- prometheus_*.deb
 ./usr/bin/promtool --version | head -1
-touch .installed

@@ -188,17 +188,37 @@ DELIVERY = (
         COUNT,
         (f"sum by (answer) (sendtrace:sends{{{WHOSE}, {LIVE}}})", "{{answer}}"),
     ),
+    bars(
+        "Whole sends now, by outcome",
+        "Sends of several parts, and failover workflows.",
+        COUNT,
+        (
+            f"sum by (kind, outcome) (sendtrace:rollups{{{WHOSE}, {LIVE}}})",
+            "{{kind}} {{outcome}}",
+        ),
+    ),
+    lines(
+        "Whole sends delivered",
+        "Of those that got an answer within the hour.",
+        PERCENT,
+        (
+            f"sendtrace:rollup_delivery_of_answered:ratio1h{{{WHOSE}}}",
+            "{{account}} {{channel}} {{kind}}",
+        ),
+    ),
     lines(
         "Throttled",
         "Of what was sent within the hour.",
         PERCENT,
         (f"sendtrace:throttled:ratio1h{{{WHOSE}}}", "{{account}} {{api}} {{channel}}"),
+        width=12,
     ),
     bars(
         "Messages now, by channel",
         "",
         COUNT,
         (f"sum by (channel) (sendtrace:messages{{{WHERE}, {LIVE}}})", "{{channel}}"),
+        width=12,
     ),
 )
 FAILURES = (

@@ -191,7 +191,7 @@ async def stack(
         )  # fmt: skip
         http = await everything.enter_async_context(aiohttp.ClientSession())
         prometheus = Api(http, url)
-        await prometheus.until('sum(up{job=~"sendtrace-.+"})', 5)
+        await prometheus.until('sum(up{job=~"sendtrace-.+"})', 6)
         await prometheus.until("count(sendtrace_exporter_keys == 0)", 2)
         simulator = await everything.enter_async_context(
             running(
