@@ -342,6 +342,7 @@ async def test_it_tells_how_the_reading_goes() -> None:
         if line.name.startswith("sendtrace_exporter_")
     }
     assert own["records_read_total"] == own["keys"] == 1
+    assert 0 < own["render_seconds"] < 5
     assert 0 <= own["seconds_since_poll"] < 5
     assert 0 <= own["seconds_since_answer"] < 5
     assert own["last_record_timestamp_seconds"] == 1_790_000_000.5
