@@ -78,6 +78,7 @@ def test_the_rules_tests_pass(name: str) -> None:
         ),
         ("alerts.yml", "alerts_test.yml", "== 0\n        annotations", "== 2\n        annotations"),
     ],
+    ids=["nothing is withdrawn", "two exporters double", "an alert that never fires"],
 )
 def test_a_broken_rule_fails_its_test(
     file: str, test: str, right: str, wrong: str, tmp_path: Path

@@ -20,6 +20,7 @@ from schemas.metrics import (
     ACCEPT_LATENCY,
     CARRIER_LATENCY,
     CATALOGUE,
+    EVENTS,
     LATENCIES,
     MESSAGES,
     Metric,
@@ -327,6 +328,26 @@ def test_ten_thousand_label_sets_are_rendered_within_a_second() -> None:
         body, _ = page(accept)
         assert time.process_time() - began < 1
         assert body.count(b"\nsendtrace_messages_total{") == 10_000
+
+
+def test_the_page_does_not_depend_on_the_order_in_which_keys_came() -> None:
+    value = msgspec.json.encode(TotalsRecord(counters={"messages": 1, "events": 2}))
+    timed = msgspec.json.encode(observed(CARRIER_LATENCY, 1, first=1, second=1, last=1))
+    records = []
+    for number in range(50):
+        for metric, encoded in ((MESSAGES, value), (EVENTS, value), (CARRIER_LATENCY, timed)):
+            labels = {label: f"{label}{number}" for label in metric.labels}
+            records.append((totals_key("join", number % 3, label_set(labels)), encoded))
+    pages = []
+    for order in (records, records[::-1]):
+        sums = Sums()
+        for key, encoded in order:
+            sums.apply(key, encoded)
+        registry = CollectorRegistry()
+        registry.register(TotalsCollector(sums))
+        pages.append(generate_latest(registry))
+    assert pages[0] == pages[1]
+    assert len(pages[0].splitlines()) > 1000
 
 
 async def test_it_tells_how_the_reading_goes() -> None:
