@@ -109,14 +109,21 @@ class Keyed(Generic[V]):
     def deadlines(self) -> list[DeadlineEntry]:
         """How the index changes, in the order in which it must be written."""
         entries: list[DeadlineEntry] = []
+        done: set[bytes] = set()
         for (at_us, key), moved_to_us in self._passed.items():
             entries.append((at_us, key, False))
-            if moved_to_us is not None:
+            if moved_to_us is None:
+                done.add(key)
+            else:
                 entries.append((moved_to_us, key, True))
         for name, (_, remnant) in self._forgotten.items():
-            _move(entries, name, self._committed(name), remnant)
+            _move(entries, name.encode(), self._committed(name), remnant)
         for name, value in self._changed.items():
-            _move(entries, name, self.before(name), value)
+            key, before = name.encode(), self.before(name)
+            _move(entries, key, before, value)
+            # Of two deadlines at one time the first went by: its entry was the second's, too.
+            if key in done and value.due_at_us is not None:
+                entries.append((value.due_at_us, key, True))
         return entries
 
     def settle(self) -> None:
@@ -159,10 +166,10 @@ class Keyed(Generic[V]):
             self._cache.popitem(last=False)
 
 
-def _move(entries: list[DeadlineEntry], name: str, before: Due, after: Due) -> None:
+def _move(entries: list[DeadlineEntry], key: bytes, before: Due, after: Due) -> None:
     if before.due_at_us == after.due_at_us:
         return
     if before.due_at_us is not None:
-        entries.append((before.due_at_us, name.encode(), False))
+        entries.append((before.due_at_us, key, False))
     if after.due_at_us is not None:
-        entries.append((after.due_at_us, name.encode(), True))
+        entries.append((after.due_at_us, key, True))

@@ -95,6 +95,21 @@ def test_an_entry_that_came_up_while_its_value_keeps_its_time_stays() -> None:
     assert under_test.store.deadlines == {(10, b"a")}
 
 
+def test_of_two_deadlines_at_one_time_the_second_comes_up_too() -> None:
+    """Its time is the value's before and after: the entry that goes was the second's as well."""
+    under_test = Harness()
+    under_test.put("a", 1, due_at_us=10)
+    under_test.put("b", 1, due_at_us=10)
+    under_test.commit()
+    under_test.keyed.passed(10, "b", 30)  # moved, by a gap
+    under_test.commit()
+    for at_us, key in ((10, "a"), (30, "b")):
+        under_test.put(key, 2, due_at_us=10)
+        under_test.keyed.passed(at_us, key)
+    under_test.commit()
+    assert under_test.store.deadlines == {(10, b"a"), (10, b"b")}
+
+
 def test_a_forgotten_value_leaves_its_remnant_and_the_remnant_nothing() -> None:
     under_test = Harness()
     under_test.put("a", 1, due_at_us=10)
