@@ -85,9 +85,8 @@ class Rolling:
         leaving = self._rollups.leaving
         for at_us, key in self._rollups.due(until_us):
             rollup = self._rollups.current(key)
-            if rollup.due_at_us is not None and (
-                rollup.due_at_us > until_us or key in self._rollups.dirty
-            ):
+            # An entry may outlive a purged remnant: what is dirty may have been due at no time yet.
+            if key in self._rollups.dirty or (rollup.due_at_us or 0) > until_us:
                 self._rollups.passed(at_us, key, rollup.due_at_us)
                 continue
             self._rollups.passed(at_us, key)

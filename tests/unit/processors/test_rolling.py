@@ -92,3 +92,14 @@ def test_its_remnant_goes_a_week_later() -> None:
     assert stage.commit() == []
     assert stage.store.value(b"s") is None
     assert stage.store.deadlines == set()
+
+
+def test_an_entry_that_outlived_its_remnant_spares_what_has_just_begun() -> None:
+    """A store that was rebuilt has entries of outdated values, too."""
+    stage = Stage()
+    stage.store.write([], [], Meta(), [(START_MS * 1000, b"s", True)])
+    part = Part(message_id="m1", kind="parts", number=1, total=2, outcome="delivered")
+    stage.rolling.feed(PARTS, [_record(0, encode(part), START_MS)])
+    assert stage.rolling.advance(START_MS + DAY_MS) == 0
+    assert stage.commit() == []
+    assert stage.store.deadlines == {((START_MS + 14 * DAY_MS) * 1000, b"s")}
