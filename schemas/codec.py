@@ -96,7 +96,8 @@ def arrival(headers: Sequence[tuple[str, bytes | None]], fallback_at_us: int) ->
             continue
         if key == "ce_time":
             try:
-                at_us = parse_iso_us(value.decode("ascii"))
+                told_us = parse_iso_us(value.decode("ascii"))
+                at_us = told_us if told_us >= 0 else fallback_at_us
             except (ValueError, TypeError):  # TypeError: a time without a zone
                 at_us = fallback_at_us
         elif key == "ce_source" and value.startswith(b"//"):

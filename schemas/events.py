@@ -10,9 +10,9 @@ All times are microseconds since 1970 UTC (``_us``), money is in 1e-8 units of i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 # Bounds of text. A client reference is people's own: 100 characters, whatever they are. The others
 # count the bytes of their JSON, since a character can take six, and 64 facts must fit in 256 KiB.
@@ -34,6 +34,10 @@ AnswerKind = Literal[
     "unreadable",  # an answer came that says neither yes nor no: it may be on its way too
 ]
 KeywordClass = Literal["STOP", "HELP", "other", "none"]
+
+# When something came to us: not before 1970, nor after what 64 bits hold with a deadline added. The
+# index of what is due is ordered by unsigned bytes, and a record of any producer may come.
+ArrivalUs = Annotated[int, Meta(ge=0, lt=1 << 60)]
 
 
 class Arrival(Struct, frozen=True):
@@ -142,7 +146,7 @@ class Send(Struct, frozen=True, omit_defaults=True, kw_only=True):
     message_id: str
     send_id: str
     api: Api
-    arrived_at_us: int
+    arrived_at_us: ArrivalUs
     part: int = 1
     parts: int = 1
     account: str | None = None
@@ -158,7 +162,7 @@ class Send(Struct, frozen=True, omit_defaults=True, kw_only=True):
     error_text: str | None = None
     requested_at_us: int | None = None
     answered_at_us: int | None = None
-    ttl_ms: int | None = None
+    ttl_ms: Annotated[int, Meta(ge=0)] | None = None
     receipt_expected: bool = True
     refused: bool = False  # Vonage said no: an SMS API status other than 0, an HTTP status >= 400
     answer: AnswerKind | None = None  # None: written before there was this field
@@ -186,7 +190,7 @@ class Revoke(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     v: int = 1
     message_id: str
-    arrived_at_us: int
+    arrived_at_us: ArrivalUs
     account: str | None = None
 
 
@@ -195,7 +199,7 @@ class Erase(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     v: int = 1
     message_id: str
-    arrived_at_us: int
+    arrived_at_us: ArrivalUs
 
 
 class Event(Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from schemas import topics
 from schemas.codec import (
     TYPE_ERASE,
@@ -57,7 +59,12 @@ def test_what_came_after_a_refusal_of_ours_is_marked() -> None:
 
 
 def test_without_headers_the_append_time_stands_in() -> None:
-    for odd in ([], [("ce_time", b"\xff")], [("ce_time", b"2020-01-01T00:00:00")]):
+    for odd in (
+        [],
+        [("ce_time", b"\xff")],
+        [("ce_time", b"2020-01-01T00:00:00")],
+        [("ce_time", b"1969-12-31T23:59:59Z")],  # no deadline may lie before 1970
+    ):
         event = decode(topics.STATUSES, STATUS, odd, 5)
         assert isinstance(event, Event)
         assert event.fact.arrived_at_us == 5
@@ -88,6 +95,20 @@ def test_a_revoke_and_an_erase_are_told_by_their_type() -> None:
         assert decode(topics.SENDS, encode(told), headers(ce_type, None, "none"), 5) == told
         malformed = decode(topics.SENDS, b"{}", headers(ce_type, None, "none"), 5)
         assert malformed == Unusable(Reason.SEND_MALFORMED)
+
+
+def test_an_arrival_that_no_deadline_can_follow_is_malformed() -> None:
+    """The joiner's index holds times from 1970 on, in 64 bits: it would end the joiner for good."""
+    for odd_us in (-1, 1 << 60):
+        for ce_type, odd in (
+            (TYPE_SEND, replace(SEND, arrived_at_us=odd_us)),
+            (TYPE_REVOKE, Revoke(message_id="id-1", arrived_at_us=odd_us)),
+            (TYPE_ERASE, Erase(message_id="id-1", arrived_at_us=odd_us)),
+        ):
+            found = decode(topics.SENDS, encode(odd), headers(ce_type, None, "none"), 5)
+            assert found == Unusable(Reason.SEND_MALFORMED)
+    negative_ttl = encode(replace(SEND, ttl_ms=-1))
+    assert decode(topics.SENDS, negative_ttl, [], 5) == Unusable(Reason.SEND_MALFORMED)
 
 
 def test_another_topic_has_no_decoder() -> None:
