@@ -116,7 +116,9 @@ class Joining:
             except msgspec.DecodeError:
                 self._aside.quarantine(PULSES, record, "not a pulse")
                 return 1
-            self._gaps = self._gaps.with_pulse(pulse.at_us, self._policy.time_scale)
+            # An edge whose clock runs ahead would leave a gap that lasts until its time has come.
+            at_us = min(pulse.at_us, record.timestamp * 1000)
+            self._gaps = self._gaps.with_pulse(at_us, self._policy.time_scale)
         self._pulses += len(records)
         if self._pulses < PULSES_PER_COMMIT and len(self._gaps.closed) == closed:
             return 0

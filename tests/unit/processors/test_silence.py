@@ -7,6 +7,7 @@ import asyncio
 from schemas.codec import TYPE_ERASE, TYPE_REVOKE, encode
 from schemas.events import Erase, Revoke
 from schemas.metrics import MESSAGES
+from schemas.pulses import Pulse
 
 from day import HOUR_MS, ID, START_MS, Day
 from engine import status_body
@@ -111,6 +112,21 @@ async def test_what_is_no_pulse_says_nothing_of_time() -> None:
     records = day.cluster.log.records("test.totals")
     states = [entry.value for entry in records if b"@gaps" in (entry.key or b"")]
     assert all(b'"closed":[]' in (state or b"") for state in states)
+
+
+async def test_an_edge_whose_clock_runs_ahead_leaves_no_gap() -> None:
+    """Kafka took the pulse earlier than it says: no deadline waits for a time that has not come."""
+    day = Day()
+    day.pulse()
+    ahead_us = (day.now_ms + 1000 * HOUR_MS) * 1000
+    day.put("pulses", encode(Pulse(edge="e", at_us=ahead_us)))
+    day.send()
+    async with day.joining():
+        await day.lifecycle("pending")
+        for _ in range(70):
+            day.now_ms += 10_000
+            day.pulse()
+        await day.lifecycle("pending", ("no_first_event",))
 
 
 async def test_pulses_alone_are_no_reason_to_commit() -> None:
