@@ -23,6 +23,7 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
+    ReadOptions,
     WriteBatch,
 )
 
@@ -79,6 +80,7 @@ class RocksStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._mark = path.parent / f"{path.name}.damaged"
+        self._earliest_us = 0  # no deadline is before
         self._db = self._open()
         self.meta = self._read_meta()
 
@@ -95,18 +97,28 @@ class RocksStore:
             yield key[1:], value
 
     def due(self, until_us: int, limit: int) -> list[tuple[int, bytes]]:
+        """Between two bounds: removed entries, most of them still to come, cost as much as others
+        until RocksDB drops them, and a delivered message leaves two."""
+        if until_us < self._earliest_us:
+            return []
         found: list[tuple[int, bytes]] = []
-        for key, _ in self._from(_DEADLINE):
-            at_us = int.from_bytes(key[1:9], "big")
-            if at_us > until_us or len(found) >= limit:
+        begin, end = _deadline(self._earliest_us), _deadline(until_us + 1)
+        for key, _ in self._from(_DEADLINE, begin, end):
+            if len(found) >= limit:
                 break
-            found.append((at_us, key[9:]))
+            found.append((int.from_bytes(key[1:9], "big"), key[9:]))
+        self._earliest_us = found[0][0] if found else until_us + 1
         return found
 
-    def _from(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _from(
+        self, prefix: bytes, begin: bytes | None = None, end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         """All entries with a prefix, in order. A damaged block is an error, not the end."""
-        entries = self._db.iter()
-        entries.seek(prefix)
+        options = ReadOptions()
+        if end is not None:
+            options.set_iterate_upper_bound(end)
+        entries = self._db.iter(options)
+        entries.seek(begin or prefix)
         with self._dropped_if_damaged():
             while entries.valid():
                 key = entries.key()
@@ -132,9 +144,10 @@ class RocksStore:
                 else:
                     batch.put(prefix + key, value)
         for at_us, key, is_added in deadlines:
-            entry = _DEADLINE + at_us.to_bytes(8, "big") + key
+            entry = _deadline(at_us) + key
             if is_added:
                 batch.put(entry, b"")
+                self._earliest_us = min(self._earliest_us, at_us)
             else:
                 batch.delete(entry)
         batch.put(_META, _encode_meta(meta))
@@ -146,6 +159,7 @@ class RocksStore:
         self._db.close()
         shutil.rmtree(self._path)
         self._db = self._open()
+        self._earliest_us = 0
         self.meta = Meta()
 
     def close(self) -> None:
@@ -193,6 +207,10 @@ class RocksStore:
             self.reset()
             return Meta()
         return meta
+
+
+def _deadline(at_us: int) -> bytes:
+    return _DEADLINE + at_us.to_bytes(8, "big")
 
 
 def _options() -> Options:

@@ -10,6 +10,8 @@ import pytest
 from processors.store import Meta, RocksStore
 from schemas.totals import label_set, positions_key, totals_key
 
+from fakes.store import MemoryStore
+
 PLACES = ("totals", "positions", "value", "meta")
 
 
@@ -108,4 +110,25 @@ def test_a_held_lock_does_not_lose_the_state(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="lock"):
         RocksStore(tmp_path / "0")
     assert store.value(b"a") == b"1"
+    store.close()
+
+
+def test_what_is_due_is_found_whatever_was_asked_and_removed_before(tmp_path: Path) -> None:
+    """The store skips what it knows to be gone: an older time may come after it was asked for."""
+    chance = random.Random(7)
+    store, plain = RocksStore(tmp_path / "0"), MemoryStore()
+    for _ in range(500):
+        until_us, limit = chance.randrange(1_000), chance.choice((1, 3, 1_000))
+        expected = plain.due(until_us, limit)
+        assert store.due(until_us, limit) == expected
+        entries = [(at_us, key, False) for at_us, key in expected if chance.random() < 0.8]
+        entries += [
+            (chance.randrange(1_000), chance.choice((b"a", b"b", b"")), True)
+            for _ in range(chance.choice((0, 0, 1, 3)))
+        ]
+        for each in (store, plain):
+            each.write([], [], Meta(), entries)
+        if chance.random() < 0.02:
+            store.close()
+            store = RocksStore(tmp_path / "0")
     store.close()
