@@ -71,9 +71,7 @@ def up(
     from sendtrace.runtime.service import stop_on_signals
     from sendtrace.simulator.scenario import chosen
 
-    settings = _settings()
-    if port_base is not None:
-        settings = msgspec.structs.replace(settings, port_base=port_base)
+    settings = _with_port_base(port_base)
     options = Options(
         None if no_simulate else _positive(rate),
         seconds,
@@ -214,6 +212,51 @@ def migrate() -> None:
 
 
 @cli.command()
+@click.option(
+    "--ledger",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the simulator wrote. [default: <data folder>/ledger.jsonl]",
+)
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=Duration(),
+    default="60s",
+    show_default=True,
+    help="For so long a difference may still be something that is under way.",
+)
+@click.option("--port-base", type=click.IntRange(0, 40_000), help="As given to `up`.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify(ledger: Path | None, wait_seconds: float, port_base: int | None, as_json: bool) -> None:
+    """Hold ledger, topics, warehouse and /metrics against each other; exit 5 if they differ.
+
+    Waits until nothing is under way any more, and for deadlines that go by in time. Needs a
+    simulator that is done, and nobody else's messages in the same topics.
+    """
+    from rich.console import Console
+
+    from sendtrace.local.plan import Options, make_plan
+    from sendtrace.runtime.kafka import KafkaClients
+    from sendtrace.verify import report as reports
+    from sendtrace.verify.run import verify as run_verify
+
+    # Where a stack of `up` would listen, with these settings.
+    settings = make_plan(_with_port_base(port_base), os.environ, Options()).settings
+    path = ledger or Path(settings.data_dir) / "ledger.jsonl"
+    if not path.exists():
+        raise click.UsageError(f"there is no ledger at {path}: `sendtrace simulate` writes one")
+    progress = Console(stderr=True, highlight=False)
+    found = asyncio.run(
+        run_verify(settings, KafkaClients(settings), path, wait_seconds, progress.print)
+    )
+    if as_json:
+        click.echo(reports.as_json(found))
+    else:
+        reports.show(found, Console(highlight=False))
+    sys.exit(OK if found.is_equal else DIFFERS)
+
+
+@cli.command()
 @click.option("--jsonl", is_flag=True, help="The form of input and output: an object a line.")
 @click.argument("source", type=click.File("rb"), default="-")
 def decode(jsonl: bool, source: BinaryIO) -> None:
@@ -284,6 +327,13 @@ def _foreseen() -> tuple[type[Exception], ...]:
 
 def _settings() -> Settings:
     return from_environment(os.environ)
+
+
+def _with_port_base(port_base: int | None) -> Settings:
+    settings = _settings()
+    if port_base is None:
+        return settings
+    return msgspec.structs.replace(settings, port_base=port_base)
 
 
 def _positive(rate: float) -> float:

@@ -39,6 +39,13 @@ class Plan:
         return [*self.messages, *self.rollups, *self.inbound]
 
     @property
+    def sent_ids(self) -> tuple[str, ...]:
+        """Of the messages that the send's record is about: its parts; else the first message, for
+        further items of a failover, and what is told after no answer, have no send."""
+        ids = tuple(message.message_id for message in self.messages)
+        return ids if self.messages and self.messages[0].parts > 1 else ids[:1]
+
+    @property
     def ids(self) -> list[str]:
         return [
             *(message.message_id for message in self.messages),

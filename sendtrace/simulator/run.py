@@ -142,9 +142,7 @@ class Player:
         if plan.send is None:
             return True
         await asyncio.sleep(plan.record_after_seconds)
-        return await self._wire.record_send(
-            plan.send, tuple(message.message_id for message in plan.messages)
-        )
+        return await self._wire.record_send(plan.send, plan.sent_ids)
 
     async def _call(self, plan: Plan, index: int, answered: float) -> bool:
         webhook = plan.webhooks[index]

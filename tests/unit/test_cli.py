@@ -22,7 +22,7 @@ from sinks.migrate import MigrationError
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "up", "down", "edge", "joiner", "rollup", "exporter", "loader", "simulate", "topics",
-    "migrate", "config", "decode", "doctor",
+    "migrate", "verify", "config", "decode", "doctor",
 ]  # fmt: skip
 # Nobody listens on port 1: away at once.
 AWAY = {

@@ -1,0 +1,1 @@
+"""`sendtrace verify`: ledger, topics, warehouse and /metrics held against each other."""

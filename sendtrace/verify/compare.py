@@ -1,0 +1,41 @@
+"""Holds everything against everything else: id by id, and sum by sum. Pure.
+
+1. Inputs against the simulator's log (inputs.py): what was answered 200 is there, as often as it
+   was answered or cut, with the same bytes, and what was never sent is not.
+2. Lifecycles and rollups against the ledger (expected.py), which knows nothing of the join:
+   outcome, flags, cost, latencies, facts; and nothing that the ledger does not have. What follows
+   from the facts, and from the parts, is worked out once more.
+3. Tables against topics (tables.py): the row of each record as it follows from it, every column.
+4. Figures against lifecycles and rollups (figures.py): the sum of what each one stands for; and
+   against the inputs, each counted once.
+5. No topic that is written on change alone holds a value twice in a row (inputs.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from processors.join.policy import Policy
+from sendtrace.simulator.ledger import Book
+from sendtrace.simulator.requests import Logged
+from sendtrace.verify import expected, figures, inputs, tables
+from sendtrace.verify.found import Found, Report
+
+
+def compare(
+    book: Book, requests: Sequence[Logged], found: Found, policy: Policy, slack_us: int
+) -> Report:
+    """Everything above. ``slack_us``: within so much after a deadline both standings are right."""
+    report = Report()
+    report.differences += inputs.differences(requests, found, report.compared)
+    report.differences += inputs.changed(requests, found)
+    report.differences += inputs.doubled(found)
+    report.differences += expected.messages(book, found, slack_us, report.compared)
+    report.differences += expected.rollups(book, found, slack_us, report.compared)
+    report.differences += expected.underived(found, policy)
+    report.differences += tables.differences(found, report.compared)
+    report.differences += figures.differences(found, report.compared, report.notes)
+    report.differences += figures.events(found, report.compared)
+    if not found.is_at_rest:
+        report.notes.append("something was still under way when the time was up")
+    return report

@@ -1,0 +1,107 @@
+"""What became of each message against what the ledger says must become of it. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from msgspec.structs import asdict
+
+from processors.join import derive as join
+from processors.join.policy import Policy
+from processors.rollup import derive as roll
+from schemas.lifecycle import Lifecycle
+from schemas.rollup import Rollup
+from sendtrace.simulator import ledger
+from sendtrace.simulator.compare import (
+    fact_differences,
+    message_differences,
+    rollup_differences,
+)
+from sendtrace.verify.found import Difference, Found
+
+
+def messages(
+    book: ledger.Book, found: Found, slack_us: int, compared: Counter[str]
+) -> Iterator[Difference]:
+    """Of a message that was cut short, only that nothing was made up."""
+    for message_id, told in book.messages.items():
+        lifecycle = found.lifecycles.get(message_id)
+        if message_id not in book.complete:
+            compared["messages cut short"] += 1
+            sentences = [] if lifecycle is None else list(_made_up(told, lifecycle))
+        elif message_id in found.forgotten:
+            compared["messages forgotten"] += 1
+            continue
+        elif lifecycle is None:
+            sentences = ["it was sent, and is not there"]
+        else:
+            compared["messages"] += 1
+            sentences = _message(told, lifecycle, found.now_us, slack_us)
+        yield from (Difference("lifecycles", message_id, sentence) for sentence in sentences)
+    for message_id in found.lifecycles.keys() - book.messages.keys():
+        yield Difference("lifecycles", message_id, "it is there, and nobody sent it")
+
+
+def _message(told: ledger.Message, lifecycle: Lifecycle, now_us: int, slack_us: int) -> list[str]:
+    if lifecycle.summary is None:
+        return ["it is erased"]
+    facts = [(fact.status, fact.code) for fact in lifecycle.facts]
+    sentences = message_differences(
+        told, told.standings(now_us, slack_us), asdict(lifecycle.summary)
+    )
+    if len(set(facts)) != len(facts):
+        sentences.append(f"a fact stands twice among {facts!r}")
+    send_id = lifecycle.send.send_id if lifecycle.send else None
+    if told.send_id is not None and told.send_id != send_id:
+        sentences.append(f"send_id is {send_id!r}, not {told.send_id!r}")
+    return sentences + fact_differences(told, facts)
+
+
+def _made_up(told: ledger.Message, lifecycle: Lifecycle) -> Iterator[str]:
+    for fact in lifecycle.facts:
+        if (fact.status, fact.code) not in told.facts:
+            yield f"nobody told the fact {(fact.status, fact.code)!r}"
+
+
+def rollups(
+    book: ledger.Book, found: Found, slack_us: int, compared: Counter[str]
+) -> Iterator[Difference]:
+    for key, told in book.rollups.items():
+        if key not in book.complete:
+            continue
+        compared["rollups"] += 1
+        rollup = found.rollups.get(key)
+        sentences = (
+            ["its messages were sent, and it is not there"]
+            if rollup is None
+            else _rollup(told, rollup, found.now_us, slack_us)
+        )
+        yield from (Difference("rollups", key, sentence) for sentence in sentences)
+    for key in found.rollups.keys() - book.rollups.keys():
+        yield Difference("rollups", key, "it is there, and nobody sent it")
+
+
+def _rollup(told: ledger.Rollup, rollup: Rollup, now_us: int, slack_us: int) -> list[str]:
+    sentences = []
+    members = {item.part.message_id for item in rollup.items}
+    if members != set(told.message_ids):
+        sentences.append(f"its messages are {sorted(members)}, not {sorted(told.message_ids)}")
+    if rollup.kind != told.kind:
+        sentences.append(f"kind is {rollup.kind!r}, not {told.kind!r}")
+    standings = told.standings(now_us, slack_us)
+    if len(standings) > 1 or rollup.summary is None:
+        return sentences  # its messages settle one after the other just now
+    seen = asdict(rollup.summary) | {"kind": rollup.kind}
+    return sentences or rollup_differences(told, standings, seen)
+
+
+def underived(found: Found, policy: Policy) -> Iterator[Difference]:
+    """What does not follow from its own facts, or parts."""
+    sentence = "its summary is not what follows from it"
+    for message_id, lifecycle in found.lifecycles.items():
+        if join.summarise(lifecycle, policy) != lifecycle.summary:
+            yield Difference("lifecycles", message_id, sentence)
+    for key, rollup in found.rollups.items():
+        if roll.summarise(rollup) != rollup.summary:
+            yield Difference("rollups", key, sentence)

@@ -1,0 +1,88 @@
+"""The warehouse against the topics it was loaded from: every column of every row. Pure.
+
+A row is worked out from the record by the functions that the loader uses, so this finds what the
+loader lost, doubled, mixed up or wrote differently, not what those functions get wrong: for that
+there is the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from schemas.topics import INBOUND, LIFECYCLES, ROLLUPS
+from sendtrace.verify.found import Difference, Found, Key, last_of
+from sinks import rows
+from sinks.changes import Message, inbound_change, message_change, rollup_change
+from sinks.rows import InboundReading, Row, Table, Version
+
+# Not compared: the epoch is the warehouse's own.
+_LEFT_OUT = "topic_epoch"
+
+
+def differences(found: Found, compared: Counter[str]) -> Iterator[Difference]:
+    messages: dict[Key, Row] = {}
+    events: dict[Key, Row] = {}
+    outlived: set[Key] = set()  # forgotten, or a fragment: its row knows more than its record
+    for key, kept in last_of(found.topics[LIFECYCLES]).items():
+        version = Version(0, kept.partition, kept.offset)
+        change = message_change(kept.key, kept.value, kept.headers, version)
+        if kept.value is None or found.lifecycles[key].fragment:
+            outlived.add((key,))
+        elif isinstance(change, Message):
+            messages[(key,)] = change.row
+            events |= {row[: len(rows.EVENTS.key)]: row for row in change.events}
+    yield from _table(found, rows.MESSAGES, messages, outlived, compared)
+    yield from _table(found, rows.EVENTS, events, outlived, compared)
+    rolled: dict[Key, Row] = {}
+    gone: set[Key] = set()
+    for key, kept in last_of(found.topics[ROLLUPS]).items():
+        version = Version(0, kept.partition, kept.offset)
+        row = rollup_change(kept.key, kept.value, kept.headers, version)
+        if isinstance(row, tuple) and kept.value is not None:
+            rolled[(key,)] = row
+        else:
+            gone.add((key,))
+    yield from _table(found, rows.ROLLUPS, rolled, gone, compared)
+    yield from _inbound(found, compared)
+
+
+def _inbound(found: Found, compared: Counter[str]) -> Iterator[Difference]:
+    """A repeat changes nothing, so only keys and counts are held against each other."""
+    keys: set[Key] = set()
+    for kept in found.topics[INBOUND]:
+        row = inbound_change(
+            kept.value, kept.headers, kept.timestamp_ms * 1000, InboundReading(),
+            Version(0, kept.partition, kept.offset),
+        )  # fmt: skip
+        if isinstance(row, tuple):
+            keys.add(row[: len(rows.INBOUND.key)])
+    there = found.tables[rows.INBOUND.name].keys()
+    compared["rows of inbound"] = len(keys)
+    for key in sorted(keys ^ there, key=str):
+        wanted = "has no row" if key in keys else "has a row, and is not in the topic"
+        yield Difference("warehouse", str(key[0]), f"{rows.INBOUND.name} {wanted}")
+
+
+def _table(
+    found: Found,
+    table: Table,
+    expected: Mapping[Key, Row],
+    outlived: set[Key],
+    compared: Counter[str],
+) -> Iterator[Difference]:
+    there = found.tables[table.name]
+    compared[f"rows of {table.name}"] = len(expected)
+    for key, row in expected.items():
+        seen = there.get(key)
+        if seen is None:
+            yield Difference("warehouse", str(key[0]), f"{table.name} has no row {key[1:]}")
+            continue
+        for name, wanted, value in zip(table.names, row, seen, strict=True):
+            if wanted != value and name != _LEFT_OUT:
+                sentence = f"{table.name}.{name} is {value!r}, not {wanted!r}"
+                yield Difference("warehouse", str(key[0]), sentence)
+    for key in there.keys() - expected.keys():
+        if key[:1] not in outlived:
+            sentence = f"{table.name} has a row {key[1:]} that no record made"
+            yield Difference("warehouse", str(key[0]), sentence)

@@ -1,0 +1,75 @@
+"""`sendtrace up` with a scenario, and `verify` beside it; then with every process killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+from stack_up import ROOT, free_port_base, up
+
+OURS = ("edge", "joiner", "rollup", "loader", "exporter")
+
+
+async def sendtrace(data_dir: Path, base: int, *arguments: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sendtrace", *arguments,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "SENDTRACE_DATA_DIR": str(data_dir),
+            "SENDTRACE_PORT_BASE": str(base),
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 110)
+    return process.returncode, out.decode() + (err.decode() if process.returncode else "")
+
+
+async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> None:
+    data_dir, base = tmp_path / "data", free_port_base()
+    options = ("--scenario", "carrier-outage", "--for", "15s", "--rate", "30")
+    async with up(data_dir, base, *options) as stack:
+        await asyncio.sleep(15)
+        code, text = await sendtrace(data_dir, base, "verify", "--json")
+        assert code == 0, text
+        first = json.loads(text)
+        assert first["equal"]
+        assert first["compared"]["messages"] > 300
+
+        environment = _environment_of(stack.pid, "edge")
+        traffic = asyncio.create_task(_simulate(environment, "--rate", "30", "--for", "15s"))
+        for name in OURS:
+            await asyncio.sleep(2)
+            _child(stack.pid, name).send_signal(signal.SIGKILL)
+        assert await traffic == 0
+        code, text = await sendtrace(data_dir, base, "verify")
+        assert code == 0, text
+        assert "Equal" in text
+
+
+def _child(pid: int, name: str) -> psutil.Process:
+    (found,) = (
+        child
+        for child in psutil.Process(pid).children(recursive=True)
+        if child.cmdline()[-3:] == ["-m", "sendtrace", name]
+    )
+    return found
+
+
+def _environment_of(pid: int, name: str) -> dict[str, str]:
+    """The settings that `up` gives its processes: accounts and tokens among them."""
+    return _child(pid, name).environ()
+
+
+async def _simulate(environment: dict[str, str], *arguments: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sendtrace", "simulate", *arguments, cwd=ROOT, env=environment
+    )
+    return await asyncio.wait_for(process.wait(), 100)

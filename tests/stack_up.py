@@ -1,0 +1,61 @@
+"""`sendtrace up` as a process of a test's own, on ports and data of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+
+from sendtrace.local.plan import Options, make_plan
+from sendtrace.local.process import port_is_free
+from sendtrace.runtime.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+STARTED_SECONDS = 90
+PORTS = tuple(make_plan(Settings(), {}, Options()).ports.values())
+
+
+def free_port_base() -> int:
+    return next(
+        base
+        for base in range(10_000, 40_000, 501)
+        if all(port_is_free(port + base) for port in PORTS)
+    )
+
+
+@asynccontextmanager
+async def up(data_dir: Path, base: int, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A stack that is up. At the end it gets Ctrl-C, and must leave nothing behind."""
+    log = (data_dir.parent / "up.log").open("ab")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sendtrace", "up", "--port-base", str(base), *options,
+        cwd=ROOT,
+        env={**os.environ, "SENDTRACE_DATA_DIR": str(data_dir)},
+        stdout=log,
+        stderr=log,
+    )  # fmt: skip
+    started = time.monotonic()
+    try:
+        while b"sendtrace is up" not in (data_dir.parent / "up.log").read_bytes():
+            assert process.returncode is None, (data_dir.parent / "up.log").read_text()
+            assert time.monotonic() - started < STARTED_SECONDS
+            await asyncio.sleep(0.1)
+        yield process
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = await asyncio.wait_for(process.wait(), 40)
+        log.close()
+    assert code == 0
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+    assert all(port_is_free(port + base) for port in PORTS)
+    (data_dir.parent / "up.log").unlink()
