@@ -27,9 +27,9 @@ from schemas.codec import (
 )
 from schemas.lifecycle import Lifecycle
 from schemas.metrics import EVENTS, MESSAGES, withdrawn
-from schemas.topics import LIFECYCLES, STATUSES, TOTALS, partition_of
+from schemas.topics import LIFECYCLES, PARTS, STATUSES, TOTALS, partition_of
 from schemas.totals import POSITIONS, LabelSet, label_set, parse_key
-from sendtrace.runtime.kafka import Clients, partitions_of
+from sendtrace.runtime.kafka import Clients, Record, partitions_of
 from sendtrace.runtime.loop import LoopMetrics
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
@@ -143,17 +143,25 @@ class Output:
             }
         )
 
-    def events(self, result: str) -> int:
+    def events(self, *results: str) -> int:
+        """How many input records of the joiner brought this; without ``results`` anything."""
         return sum(
             counters[EVENTS.name]
             for labels, counters in self.totals.items()
-            if ("result", result) in labels
+            if ("input", PARTS) not in labels
+            and (not results or dict(labels).get("result") in results)
         )
 
 
 async def read_all(clients: Clients, settings: Settings, name: str) -> list[tuple[bytes, bytes]]:
+    """Key and value of every committed record of a topic."""
+    records = await read_records(clients, settings, name)
+    return [(record.key or b"", record.value or b"") for record in records]
+
+
+async def read_records(clients: Clients, settings: Settings, name: str) -> list[Record]:
     """Every committed record of a topic."""
-    found: list[tuple[bytes, bytes]] = []
+    found: list[Record] = []
     partitions = partitions_of(settings, name)
     async with open_reader(clients, partitions) as reader:
         for tp in partitions:
@@ -162,7 +170,7 @@ async def read_all(clients: Clients, settings: Settings, name: str) -> list[tupl
         ends = await reader.end_offsets(partitions)
         while any([await reader.position(tp) < ends[tp] for tp in partitions]):
             for records in (await reader.getmany(timeout_ms=100)).values():
-                found += [(record.key or b"", record.value or b"") for record in records]
+                found += records
     return found
 
 
@@ -188,12 +196,11 @@ async def output(clients: Clients, settings: Settings) -> Output:
 async def until_joined(
     clients: Clients, settings: Settings, events: int, seconds: float = 30
 ) -> Output:
-    """Wait until the totals have counted that many input records."""
+    """Wait until the totals have counted that many input records of the joiner."""
     async with asyncio.timeout(seconds):
         while True:
             found = await output(clients, settings)
-            counted = sum(c[EVENTS.name] for c in found.totals.values())
-            if counted >= events:
+            if found.events() >= events:
                 return found
             await asyncio.sleep(0.05)
 
