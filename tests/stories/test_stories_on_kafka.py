@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import aiohttp
@@ -27,14 +28,15 @@ from ingest.reread import reread_accounts
 from processors.rolling import decode_rollup
 from processors.rollup.parts import part_of
 from processors.wiring import ROLLUP
+from schemas.codec import decode_lifecycle
 from schemas.lifecycle import Lifecycle
 from schemas.numbers import SECOND_US
 from schemas.rollup import Rollup
-from schemas.topics import QUARANTINE, ROLLUPS
+from schemas.topics import LIFECYCLES, QUARANTINE, ROLLUPS
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 
-from engine import output, read_all, running_joiner
+from engine import output, read_all, running_joiner, until_joined
 from fakes.cluster import KafkaCluster
 from fakes.signed import jwt
 from stories.pure import events_of, live
@@ -45,6 +47,14 @@ SECRETS = {"abcd1234": b"the secret of our account", "99999999": b"another custo
 # Beyond the last step and every deadline, and well within the week after which all is forgotten.
 UNTIL_SECONDS = max(story.until_s for story in TALES)
 SETTLE_SECONDS = 30.0
+POLL_SECONDS = 0.05
+
+Rounds = list[list[Step]]
+
+
+def is_due(lifecycle: Lifecycle) -> bool:
+    """A deadline of it went by in the world's time, and has yet to fire."""
+    return lifecycle.due_at_us is not None and lifecycle.due_at_us < time.time_ns() // 1000
 
 
 class Told:
@@ -59,16 +69,27 @@ class Told:
         internal: str,
     ) -> None:
         self._cluster = cluster
-        self._given = given
         self._http = http
         self._public = public
         self._internal = internal
-        self.start_us = (int(time.time()) - int(UNTIL_SECONDS)) * SECOND_US
+        given.now_us = lambda: self._now_us
+        self.start_us = self._now_us = (int(time.time()) - int(UNTIL_SECONDS)) * SECOND_US
 
-    async def tell(self, steps: Sequence[Step]) -> None:
+    async def tell(self, rounds: Rounds) -> None:
+        """Each round is joined, and what is overdue by then has fired, before the next begins."""
+        events = 0
+        for steps in rounds:
+            await self._tell(steps)
+            events += sum(len(events_of(step, self.start_us)) for step in steps)
+            found = await until_joined(self._cluster.clients, self._cluster.settings, events)
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while any(is_due(known) for known in found.lifecycles.values()):
+                    await asyncio.sleep(POLL_SECONDS)
+                    found = await output(self._cluster.clients, self._cluster.settings)
+
+    async def _tell(self, steps: list[Step]) -> None:
         for step in steps:
-            at_us = us(self.start_us, step.at_s)
-            self._given.now_us = lambda at_us=at_us: at_us
+            self._now_us = us(self.start_us, step.at_s)
             body = step.body(self.start_us)
             if isinstance(step, Sent):
                 url, headers = self._internal + "/sends", {}
@@ -76,8 +97,8 @@ class Told:
                 url, headers = self._public + step.path, {"Content-Type": step.content_type}
                 if step.account:
                     secret = SECRETS[step.account]
-                    issued = {"iat": at_us // SECOND_US}
-                    headers["Authorization"] = jwt(body, secret, step.account, **issued)
+                    issued_s = self._now_us // SECOND_US
+                    headers["Authorization"] = jwt(body, secret, step.account, iat=issued_s)
             async with self._http.post(url, data=body, headers=headers) as response:
                 assert response.status == 200, await response.text()
 
@@ -93,7 +114,7 @@ class Told:
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 while not await self._is_shown():
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             return
 
@@ -151,31 +172,35 @@ async def running(settings: Settings, cluster: KafkaCluster) -> AsyncIterator[To
         await publisher.stop()
 
 
-def in_order() -> list[Step]:
-    """As the world would see them, all ten at once."""
-    return sorted((step for story in TALES for step in story.steps), key=lambda step: step.at_s)
+def in_order() -> Rounds:
+    """A step of each story at a time."""
+    rounds = zip_longest(*(story.steps for story in TALES))
+    return [[step for step in steps if step is not None] for steps in rounds]
 
 
-def shuffled_and_twice() -> list[Step]:
-    steps = [*in_order(), *in_order()]
+def shuffled_and_twice() -> Rounds:
+    """All of them at once."""
+    steps = [step for story in TALES for step in (*story.steps, *story.steps)]
     random.Random(0).shuffle(steps)
-    return steps
+    return [steps]
 
 
 @pytest.mark.parametrize("order", [in_order, shuffled_and_twice])
 async def test_the_same_follows_on_kafka(
-    order: Callable[[], list[Step]], kafka_settings: Settings, tmp_path: Path
+    order: Callable[[], Rounds], kafka_settings: Settings, tmp_path: Path
 ) -> None:
     settings = replace(kafka_settings, accounts_file=str(accounts_file(tmp_path)))
     cluster = KafkaCluster(settings, tmp_path / "state")
-    steps = order()
+    rounds = order()
     async with running(settings, cluster) as told:
-        await told.tell(steps)
+        await told.tell(rounds)
         await told.until_shown()
     assert await told.shown() == (MESSAGES, SENDS)
     found = await output(cluster.clients, settings)
     assert found.events("new", "repeat") == found.events()
-    assert found.events() == sum(len(events_of(step, told.start_us)) for step in steps)
+    assert found.events() == sum(
+        len(events_of(step, told.start_us)) for steps in rounds for step in steps
+    )
     expected = {k: v for story in TALES for k, v in live(story, told.start_us).items()}
     assert {k: replace(v, due_at_us=None) for k, v in found.lifecycles.items()} == expected
     members = {
@@ -183,3 +208,15 @@ async def test_the_same_follows_on_kafka(
     }
     assert members == {part for part in map(part_of, expected.values()) if part is not None}
     assert await read_all(cluster.clients, settings, QUARANTINE) == []
+    if order is in_order:
+        # In a world that is 100 hours late each deadline fires, and what comes then withdraws it.
+        assert await outcomes_of(cluster, "lost-1") == ["missing", "unconfirmed", "expired"]
+        assert await outcomes_of(cluster, "sms-3") == ["delivered"]
+
+
+async def outcomes_of(cluster: KafkaCluster, message_id: str) -> list[str]:
+    """One after the other, as subscribers see them. What is pending in between is left out."""
+    written = await read_all(cluster.clients, cluster.settings, LIFECYCLES)
+    summaries = [decode_lifecycle(v).summary for k, v in written if k.decode() == message_id]
+    outcomes = [known.outcome for known in summaries if known and known.outcome != "pending"]
+    return [outcome for outcome, _ in groupby(outcomes)]
