@@ -21,13 +21,14 @@ from processors.join.forgetting import forget_at_us, is_remnant, remnant
 from processors.join.gaps import Gaps
 from processors.join.policy import Policy
 from processors.keyed import Keyed
-from processors.rollup.parts import part_of
+from processors.rollup.parts import parts_to_tell
 from processors.stage import EXPIRED, FORGOTTEN, Changes
 from processors.store import Store
 from schemas.codec import decode_lifecycle, encode
 from schemas.events import Erase, Event, Revoke, Send
 from schemas.lifecycle import Lifecycle
 from schemas.pulses import decode_pulse
+from schemas.rollup import Part
 from schemas.topics import LIFECYCLES, PARTS, PULSES, RECEIPTS, SENDS, STATUSES, partition_of
 from schemas.vonage.decode import Unusable, decode
 from sendtrace.runtime.kafka import Record
@@ -183,9 +184,7 @@ class Joining:
             before = lifecycles.before(message_id)
             after = self._derived(lifecycle)
             self.totals.move(_stands_for(before), _stands_for(after))
-            part, told = part_of(after), part_of(before)
-            if part is not None and part != told:
-                aside.append(self._part(*part))
+            aside += [self._part(*told) for told in parts_to_tell(before, after)]
             lifecycles.change(message_id, after)
             values.append((message_id.encode(), encode(after)))
         return Changes(
@@ -203,7 +202,7 @@ class Joining:
         due_at_us = due.at_us if due else forget_at_us(after, self._policy)
         return replace(after, due_at_us=due_at_us)
 
-    def _part(self, key: str, part: msgspec.Struct) -> Outgoing:
+    def _part(self, key: str, part: Part) -> Outgoing:
         raw = key.encode()
         home = partition_of(raw, self._config.partitions)
         return Outgoing(PARTS, home, raw, encode(part), [])

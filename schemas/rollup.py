@@ -42,6 +42,7 @@ class Part(Struct, frozen=True, omit_defaults=True, kw_only=True):
     category: str | None = None
     cost_units: int | None = None
     currency: str | None = None
+    moved: bool = False  # it stands in another rollup now, and counts in this one no more
 
 
 class Item(Struct, frozen=True):

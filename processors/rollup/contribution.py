@@ -21,7 +21,7 @@ _REMEMBERED = 4_096
 
 def contribution(rollup: Rollup) -> Contribution:
     s = rollup.summary
-    if s is None:
+    if s is None or not s.known:  # all its messages moved, and stand there
         return NOTHING
     return Contribution(
         (_standing(s.account, s.api, s.channel, rollup.kind, s.outcome, s.traffic),)

@@ -24,8 +24,8 @@ _SUCCESS: frozenset[Outcome] = frozenset({"read", "delivered"})
 
 
 def summarise(rollup: Rollup) -> RollupSummary:
-    """Total: a rollup without parts is pending."""
-    parts = [item.part for item in rollup.items]
+    """Total: a rollup without parts, or of which all moved elsewhere, is pending."""
+    parts = [item.part for item in rollup.items if not item.part.moved]
     expected = _expected(rollup, parts)
     if rollup.kind == "failover":
         outcome, decided = _failover(parts)

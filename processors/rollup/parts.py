@@ -5,10 +5,15 @@ The key is the workflow's id, else the send's. A message alone makes no part; an
 and what its part said before holds nothing personal. Nor does a fragment, which knows less than its
 part told before.
 
+Where the key changes the message moves, and both rollups are told: two records of one call may have
+two send ids, of which the first by bytes stays, and a workflow may be known late.
+
 Source: RULES sections 2 and 3, DESIGN section 3 (topic ``parts``).
 """
 
 from __future__ import annotations
+
+from msgspec.structs import replace
 
 from schemas.lifecycle import Lifecycle
 from schemas.rollup import Kind, Part
@@ -48,3 +53,14 @@ def part_of(lifecycle: Lifecycle) -> tuple[str, Part] | None:
         cost_units=s.cost_units,
         currency=s.currency,
     )
+
+
+def parts_to_tell(before: Lifecycle, after: Lifecycle) -> list[tuple[str, Part]]:
+    """What a change of a lifecycle makes other than it was told, by key."""
+    told, part = part_of(before), part_of(after)
+    if part == told:
+        return []
+    found = [] if part is None else [part]
+    if told is not None and not after.erased and (part is None or part[0] != told[0]):
+        found.append((told[0], replace(told[1], moved=True)))
+    return found

@@ -26,7 +26,7 @@ def _headers(ce_type: str) -> Headers:
     return cloud_event(ce_type=ce_type, ce_id="0", source="/", at_us=ARRIVED_US, content_type=None)
 
 
-def sends() -> Records:
+def sends(recorded_as: str = "send") -> Records:
     """Two parts each."""
     return [
         (message_id, encode(send), _headers(TYPE_SEND))
@@ -35,8 +35,8 @@ def sends() -> Records:
         for message_id in [f"m-{n}-{part}"]
         for send in [
             Send(
-                message_id=message_id, send_id=f"send-{n}", api="sms", account="acc", part=part,
-                parts=2, arrived_at_us=ARRIVED_US,
+                message_id=message_id, send_id=f"{recorded_as}-{n}", api="sms", account="acc",
+                part=part, parts=2, arrived_at_us=ARRIVED_US,
             )
         ]
     ]  # fmt: skip
@@ -128,6 +128,36 @@ async def test_a_rollup_restarted_without_its_disk_counts_nothing_twice(cluster:
                 cluster, lambda found: outcomes(found) == ["delivered"] * SENDS_WITH_PARTS
             )
     assert counted(await output(clients, settings)) == Counter(delivered=SENDS_WITH_PARTS)
+
+
+async def test_a_send_that_was_recorded_twice_is_one_rollup(cluster: Cluster) -> None:
+    """Under two send ids: the first by bytes stays, and what stood under the other moves."""
+    settings, clients = cluster.settings, cluster.clients
+    await put(cluster, SENDS, sends("second"))
+    async with (
+        running_joiner(settings, clients, cluster.open_store),
+        running_joiner(settings, clients, cluster.rollup_store, process=ROLLUP),
+    ):
+        await until_rolled(cluster, lambda found: _known(found, "second") == [2] * SENDS_WITH_PARTS)
+        await put(cluster, SENDS, sends("first"))
+        found = await until_rolled(
+            cluster,
+            lambda found: (
+                _known(found, "first") == [2] * SENDS_WITH_PARTS
+                and _known(found, "second") == [0] * SENDS_WITH_PARTS
+            ),
+        )
+    assert len(found) == 2 * SENDS_WITH_PARTS
+    assert counted(await output(clients, settings)) == Counter(pending=SENDS_WITH_PARTS)
+
+
+def _known(found: dict[str, Rollup], recorded_as: str) -> list[int]:
+    """How many messages each has."""
+    return [
+        rollup.summary.known
+        for key, rollup in found.items()
+        if rollup.summary and key.startswith(recorded_as)
+    ]
 
 
 async def test_a_repeated_receipt_makes_no_part(cluster: Cluster) -> None:

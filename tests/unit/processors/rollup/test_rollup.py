@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from processors.join.derive import summarise as summarise_message
 from processors.join.policy import Policy
 from processors.join.statuses import FINAL
+from processors.rollup.contribution import contribution
 from processors.rollup.derive import summarise
 from processors.rollup.merge import MAX_ITEMS, empty, union, with_part
-from processors.rollup.parts import part_of
+from processors.rollup.parts import part_of, parts_to_tell
 from schemas.codec import encode
 from schemas.events import Erase
 from schemas.lifecycle import Lifecycle, Outcome
@@ -130,6 +131,7 @@ parts = st.builds(
     cost_units=st.sampled_from([None, 3]),
     currency=st.sampled_from([None, "EUR"]),
     is_open=st.booleans(),
+    moved=st.booleans(),
 )
 versions = st.lists(st.tuples(parts, st.integers(0, 9)), max_size=10)
 
@@ -204,6 +206,34 @@ def test_the_key_is_the_workflow_else_the_send(
 def test_a_message_alone_is_no_part_and_an_erased_one_neither() -> None:
     assert part_of(settled(send(), status("delivered"))) is None
     assert part_of(settled(send(parts=2), Erase(message_id="m", arrived_at_us=1))) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ([], [send(parts=2)], [("s", False)]),
+        ([send(parts=2)], [], []),
+        ([send(parts=2)], [status("delivered")], [("s", False)]),
+        ([send(parts=2)], [send(parts=2, send_id="a")], [("a", False), ("s", True)]),
+        ([send(parts=2)], [status("delivered", workflow_id="w")], [("w", False), ("s", True)]),
+        ([send(parts=2)], [send(parts=1)], [("s", True)]),  # the records differ: it is alone
+        ([send(parts=2)], [Erase(message_id="m", arrived_at_us=1)], []),
+    ],
+)
+def test_where_the_key_changes_both_rollups_are_told(
+    before: list[Told], after: list[Told], told: list[tuple[str, bool]]
+) -> None:
+    found = parts_to_tell(settled(*before), settled(*before, *after))
+    assert [(key, one.moved) for key, one in found] == told
+
+
+def test_what_moved_elsewhere_counts_no_more() -> None:
+    moved = part(3, "failed", kind="failover", moved=True)
+    without = of("delivered", "expired", total=2)
+    assert summary(part(1, "delivered", total=2), part(2, "expired", total=2), moved) == without
+    alone = rollup(moved)
+    assert (summarise(alone).known, summarise(alone).is_open) == (0, True)
+    assert not contribution(replace(alone, summary=summarise(alone))).amounts
 
 
 def test_a_part_holds_nothing_personal() -> None:
