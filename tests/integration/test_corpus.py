@@ -200,14 +200,16 @@ def members(sends: Iterable[Send]) -> dict[str, set[str]]:
 async def test_unchanged(run: Run) -> None:
     """Rows with one id are one message: the union of what they say, in whatever order they came."""
     calls = list(corpus.calls_unchanged())
-    random.Random(0).shuffle(calls)
-    half = len(calls) // 2
-    # Joined in two goes: what a message belongs to may be known otherwise after the second.
-    await run.post_sends(calls[:half])
-    await run.joined(sum(len(parse(call, 0)) for call in calls[:half]))
-    await asyncio.gather(
-        run.post_webhooks(map(corpus.webhook, WEBHOOKS)), run.post_sends(calls[half:])
-    )
+    of_several = [call for call in calls if len(parse(call, 0)) > 1]
+    # Of two send ids the first by bytes stays. So, one at a time, these make messages move.
+    of_several.sort(key=lambda call: parse(call, 0)[0].send_id, reverse=True)
+    joined = 0
+    for call in of_several:
+        await run.post_sends([call])
+        joined += len(parse(call, 0))
+        await run.joined(joined)
+    rest = [call for call in calls if call not in of_several]
+    await asyncio.gather(run.post_webhooks(map(corpus.webhook, WEBHOOKS)), run.post_sends(rest))
     sends = [send for call in calls for send in parse(call, 0)]
     found = await run.joined(len(EVENTS) + len(sends))
     events = await inputs(run)
