@@ -43,6 +43,7 @@ class Part(Struct, frozen=True, omit_defaults=True, kw_only=True):
     cost_units: int | None = None
     currency: str | None = None
     moved: bool = False  # it stands in another rollup now, and counts in this one no more
+    erased: bool = False  # its message was erased: it counts no more, and is not waited for
 
 
 class Item(Struct, frozen=True):

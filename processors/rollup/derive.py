@@ -24,8 +24,8 @@ _SUCCESS: frozenset[Outcome] = frozenset({"read", "delivered"})
 
 
 def summarise(rollup: Rollup) -> RollupSummary:
-    """Total: a rollup without parts, or of which all moved elsewhere, is pending."""
-    parts = [item.part for item in rollup.items if not item.part.moved]
+    """Total: a rollup without parts, or of which all moved elsewhere or were erased, is pending."""
+    parts = [item.part for item in rollup.items if not (item.part.moved or item.part.erased)]
     expected = _expected(rollup, parts)
     if rollup.kind == "failover":
         outcome, decided = _failover(parts)
@@ -82,7 +82,11 @@ def _failover(parts: Sequence[Part]) -> tuple[RollupOutcome, Part | None]:
 
 def _expected(rollup: Rollup, parts: Sequence[Part]) -> int | None:
     """How many parts there are. A workflow's items need not all be tried."""
-    return None if rollup.kind == "failover" else _greatest([part.total for part in parts])
+    if rollup.kind == "failover":
+        return None
+    total = _greatest([part.total for part in parts])
+    erased = len([item for item in rollup.items if item.part.erased])
+    return None if total is None else total - erased
 
 
 def _worst(parts: Sequence[Part]) -> Part | None:

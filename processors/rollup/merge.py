@@ -6,7 +6,7 @@
 2. At most 64 messages are kept, the first by id; ``truncated`` is sticky. The parts of the longest
    text are 16, and a workflow has a handful of items.
 3. A workflow's id beats a send's: one failover item makes it a failover.
-4. A message that moved to another rollup (parts.py) is kept, with a mark: its latest version.
+4. A message that moved to another rollup, or was erased (parts.py), is kept with a mark.
 
 So union is commutative, associative and idempotent. Source: RULES section 3 (Roll-up).
 """
@@ -52,7 +52,11 @@ def _with_item(rollup: Rollup, item: Item) -> Rollup:
     items = items[:MAX_ITEMS]
     if items == rollup.items and truncated == rollup.truncated:
         return rollup
-    is_failover = any(known.part.kind == "failover" for known in items if not known.part.moved)
+    is_failover = any(
+        known.part.kind == "failover"
+        for known in items
+        if not (known.part.moved or known.part.erased)
+    )
     kind = "failover" if is_failover else "parts"
     return replace(rollup, kind=kind, items=items, truncated=truncated, summary=None)
 

@@ -1,9 +1,9 @@
 """From a lifecycle to its part in a rollup.
 
 A message is one of several if it is in a workflow (failover), or a part of a send of more than one.
-The key is the workflow's id, else the send's. A message alone makes no part; an erased one neither,
-and what its part said before holds nothing personal. Nor does a fragment, which knows less than its
-part told before.
+The key is the workflow's id, else the send's. A message alone makes no part, nor does a fragment,
+which knows less than its part told before. Of an erased one the rollup is told that it is gone; what
+its part said holds nothing personal.
 
 Where the key changes the message moves, and both rollups are told: two records of one call may have
 two send ids, of which the first by bytes stays, and a workflow may be known late.
@@ -27,7 +27,7 @@ def part_of(lifecycle: Lifecycle) -> tuple[str, Part] | None:
     kind: Kind
     if s.workflow_id is not None:
         key, kind, number, total = s.workflow_id, "failover", s.workflow_item, s.workflow_items
-    elif send is not None and send.parts > 1:
+    elif send is not None and send.parts > 1 and send.send_id:
         key, kind, number, total = send.send_id, "parts", send.part, send.parts
     else:
         return None
@@ -61,6 +61,7 @@ def parts_to_tell(before: Lifecycle, after: Lifecycle) -> list[tuple[str, Part]]
     if part == told:
         return []
     found = [] if part is None else [part]
-    if told is not None and not after.erased and (part is None or part[0] != told[0]):
-        found.append((told[0], replace(told[1], moved=True)))
+    if told is not None and (part is None or part[0] != told[0]):
+        mark = {"erased": True} if after.erased else {"moved": True}
+        found.append((told[0], replace(told[1], **mark)))
     return found

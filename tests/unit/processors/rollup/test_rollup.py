@@ -217,7 +217,7 @@ def test_a_message_alone_is_no_part_and_an_erased_one_neither() -> None:
         ([send(parts=2)], [send(parts=2, send_id="a")], [("a", False), ("s", True)]),
         ([send(parts=2)], [status("delivered", workflow_id="w")], [("w", False), ("s", True)]),
         ([send(parts=2)], [send(parts=1)], [("s", True)]),  # the records differ: it is alone
-        ([send(parts=2)], [Erase(message_id="m", arrived_at_us=1)], []),
+        ([send(parts=2, send_id="")], [status("delivered")], []),  # nobody could tell which
     ],
 )
 def test_where_the_key_changes_both_rollups_are_told(
@@ -233,6 +233,17 @@ def test_what_moved_elsewhere_counts_no_more() -> None:
     assert summary(part(1, "delivered", total=2), part(2, "expired", total=2), moved) == without
     alone = rollup(moved)
     assert (summarise(alone).known, summarise(alone).is_open) == (0, True)
+    assert not contribution(replace(alone, summary=summarise(alone))).amounts
+
+
+def test_the_rollup_of_an_erased_message_is_told_and_waits_no_more() -> None:
+    before = settled(send(parts=2))
+    ((key, gone),) = parts_to_tell(before, settled(Erase(message_id="m", arrived_at_us=1)))
+    assert (key, gone.erased, gone.moved) == ("s", True, False)
+    other = part(1, "delivered", total=2)
+    found = summary(other, gone)
+    assert (found.outcome, found.known, found.expected, found.is_open) == ("delivered", 1, 1, False)
+    alone = rollup(gone)
     assert not contribution(replace(alone, summary=summarise(alone))).amounts
 
 
