@@ -2,8 +2,8 @@
 
 A message is one of several if it is in a workflow (failover), or a part of a send of more than one.
 The key is the workflow's id, else the send's. A message alone makes no part, nor does a fragment,
-which knows less than its part told before. Of an erased one the rollup is told that it is gone; what
-its part said holds nothing personal.
+which knows less than its part told before. Of an erased one the rollup is told that it is gone;
+what its part said holds nothing personal.
 
 Where the key changes the message moves, and both rollups are told: two records of one call may have
 two send ids, of which the first by bytes stays, and a workflow may be known late.
