@@ -47,7 +47,7 @@ def table(shown: Figures) -> Group:
     above = _grid("", ">", "outcome", ">messages")
     for rate, outcome in zip_longest(rates, outcomes, fillvalue=("", "")):
         above.add_row(*rate, *outcome)
-    below = _grid("latency", ">half within", ">95 % within", ">failures", ">code", "")
+    below = _grid("latency", ">p50", ">p95", ">failures", ">code", "")
     for latency, failure in zip_longest(latencies, failures, fillvalue=("", "", "")):
         below.add_row(*latency, *failure)
     return Group(above, Text(), Text(_rates(shown)), Text(), below)
