@@ -57,6 +57,11 @@ def cli() -> None:
 @click.option("--fresh", is_flag=True, help="Remove the data of earlier runs first.")
 @click.option("--port-base", type=click.IntRange(0, 40_000), help="Added to every port.")
 @click.option("--scenario", help="What to simulate, as of `sendtrace simulate`.")
+@click.option(
+    "--brokers",
+    type=click.Choice([1, 3]),
+    help="Kafka brokers; 3 replicate. [default: as the data was begun, else 1]",
+)
 def up(
     rate: float,
     no_simulate: bool,
@@ -64,8 +69,10 @@ def up(
     fresh: bool,
     port_base: int | None,
     scenario: str | None,
+    brokers: int | None,
 ) -> None:
     """Run the whole stack here until Ctrl-C. The data stays for the next time."""
+    from sendtrace.local.brokers import choose_count
     from sendtrace.local.plan import Options, make_plan
     from sendtrace.local.stack import up as run_stack
     from sendtrace.runtime.service import stop_on_signals
@@ -75,6 +82,7 @@ def up(
     options = Options(
         None if no_simulate else _positive(rate),
         seconds,
+        brokers=choose_count(Path(settings.data_dir), brokers, fresh),
         scenario=None if scenario is None else chosen(scenario),
     )
     plan = make_plan(settings, os.environ, options)

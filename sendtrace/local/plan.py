@@ -8,14 +8,16 @@ from pathlib import Path
 
 import msgspec
 
+from sendtrace.local.brokers import Broker, bootstrap, broker_name, place
 from sendtrace.local.secrets import ACCOUNTS_FILE, FOLDER, SENDS_TOKEN_FILE
 from sendtrace.runtime.settings import PREFIX, Settings, SettingsError, to_environment
 
-KAFKA_PORT = 19092
-KAFKA_CONTROLLER_PORT = 19093
 POSTGRES_PORT = 15432
 # What `--fresh` removes: what the stack made, never the folder itself, which may be anyone's.
-MADE_BY_US = ("kafka", "postgres", "state", "logs", "ledger.jsonl", "requests.jsonl", FOLDER)
+MADE_BY_US = (
+    "kafka", "kafka-1", "kafka-2", "kafka-3", "postgres", "state", "logs", "ledger.jsonl",
+    "requests.jsonl", FOLDER,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Options:
 
     rate: float | None = 20.0  # None: no simulator
     simulate_seconds: float | None = None  # None: as long as the stack
-    is_fresh: bool = False
+    brokers: int = 1  # 1 or 3
     scenario: str | None = None  # None: the simulator's default
 
 
@@ -40,12 +42,11 @@ class ChildPlan:
 
 @dataclass(frozen=True)
 class StackPlan:
-    """Everything `up` needs to know. A port of None: somebody else's server is used."""
+    """Everything `up` needs to know. No brokers, a port of None: somebody else's are used."""
 
     settings: Settings
     data_dir: Path
-    kafka_port: int | None
-    kafka_controller_port: int | None
+    brokers: tuple[Broker, ...]
     postgres_port: int | None
     processes: tuple[ChildPlan, ...]
     simulator: ChildPlan | None
@@ -70,10 +71,9 @@ def make_plan(settings: Settings, environment: Mapping[str, str], options: Optio
         settings = _with_secrets(settings, environment, data_dir / FOLDER)
     own_kafka = f"{PREFIX}KAFKA_BOOTSTRAP" not in environment
     own_postgres = f"{PREFIX}POSTGRES_DSN" not in environment
+    brokers = place(data_dir, options.brokers, base) if own_kafka else ()
     if own_kafka:
-        settings = msgspec.structs.replace(
-            settings, kafka_bootstrap=f"127.0.0.1:{KAFKA_PORT + base}"
-        )
+        settings = msgspec.structs.replace(settings, kafka_bootstrap=bootstrap(brokers))
     if own_postgres:
         settings = msgspec.structs.replace(
             settings,
@@ -83,12 +83,11 @@ def make_plan(settings: Settings, environment: Mapping[str, str], options: Optio
         # There is no load balancer here that would have to notice first.
         settings = msgspec.structs.replace(settings, edge_drain_seconds=0.0)
     processes = _processes(settings)
-    ports = _ports(settings, own_kafka, own_postgres)
+    ports = _ports(settings, brokers, own_postgres)
     return StackPlan(
         settings=settings,
         data_dir=data_dir,
-        kafka_port=KAFKA_PORT + base if own_kafka else None,
-        kafka_controller_port=KAFKA_CONTROLLER_PORT + base if own_kafka else None,
+        brokers=brokers,
         postgres_port=POSTGRES_PORT + base if own_postgres else None,
         processes=processes,
         simulator=_simulator(options),
@@ -110,16 +109,16 @@ def child_environment(environment: Mapping[str, str], settings: Settings) -> dic
     return rest | to_environment(settings)
 
 
-def _ports(settings: Settings, own_kafka: bool, own_postgres: bool) -> dict[str, int]:
+def _ports(settings: Settings, brokers: tuple[Broker, ...], own_postgres: bool) -> dict[str, int]:
     ports = {"edge": settings.port("edge"), "edge's internal port": settings.port("edge_internal")}
     ports |= {name: settings.port(name) for name in ("joiner", "rollup", "loader", "exporter")}
     if 0 in ports.values():
         raise SettingsError("`sendtrace up` needs fixed ports: set no SENDTRACE_*_PORT to 0")
-    base = settings.port_base
-    if own_kafka:
-        ports |= {"Kafka": KAFKA_PORT + base, "Kafka's controller": KAFKA_CONTROLLER_PORT + base}
+    for broker in brokers:
+        name = broker_name(broker, brokers)
+        ports |= {name: broker.port, f"{name}'s controller": broker.controller_port}
     if own_postgres:
-        ports["PostgreSQL"] = POSTGRES_PORT + base
+        ports["PostgreSQL"] = POSTGRES_PORT + settings.port_base
     return ports
 
 

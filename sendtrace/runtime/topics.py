@@ -104,6 +104,12 @@ async def cluster_id(settings: Settings) -> str:
         return str((await admin.describe_cluster())["cluster_id"])
 
 
+async def brokers(settings: Settings) -> int:
+    """How many brokers are in the cluster now; one that is away is not."""
+    async with _admin(settings) as admin:
+        return await _brokers(admin)
+
+
 async def _brokers(admin: AIOKafkaAdminClient) -> int:
     return len((await admin.describe_cluster())["brokers"])
 

@@ -102,6 +102,17 @@ def test_postgres_away_is_4_and_one_sentence() -> None:
     )
 
 
+def test_another_number_of_brokers_than_the_data_is_of_is_refused_in_a_sentence(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "kafka" / "log").mkdir(parents=True)
+    (tmp_path / "kafka" / "log" / "meta.properties").write_text("cluster.id=x\n")
+    result = run("up", "--brokers", "3", SENDTRACE_DATA_DIR=str(tmp_path))
+    assert result.returncode == 3
+    assert result.stderr.count("\n") == 1
+    assert "begun with --brokers 1" in result.stderr
+
+
 def test_the_doctor_says_what_to_do_and_is_4_when_something_is_away(tmp_path: Path) -> None:
     result = run("doctor", "--json", SENDTRACE_DATA_DIR=str(tmp_path), **AWAY)
     findings = {finding["name"]: finding for finding in json.loads(result.stdout)}

@@ -40,13 +40,31 @@ def test_the_port_base_moves_every_port_and_address() -> None:
     assert moved.settings.postgres_dsn == "postgresql://sendtrace@127.0.0.1:16432/sendtrace"
 
 
+def test_three_brokers_have_places_of_their_own_and_clients_are_told_all() -> None:
+    plan = make_plan(Settings(port_base=1000, data_dir="/data"), {}, Options(brokers=3))
+    kafka = {name: port for name, port in plan.ports.items() if name.startswith("Kafka")}
+    assert kafka == {
+        "Kafka 1": 20092,
+        "Kafka 1's controller": 20093,
+        "Kafka 2": 20094,
+        "Kafka 2's controller": 20095,
+        "Kafka 3": 20096,
+        "Kafka 3's controller": 20097,
+    }
+    assert len(set(plan.ports.values())) == len(plan.ports)
+    assert plan.settings.kafka_bootstrap == "127.0.0.1:20092,127.0.0.1:20094,127.0.0.1:20096"
+    folders = [broker.folder for broker in plan.brokers]
+    assert folders == [Path("/data/kafka-1"), Path("/data/kafka-2"), Path("/data/kafka-3")]
+    assert {folder.name for folder in folders} <= set(MADE_BY_US)
+
+
 def test_servers_of_yours_are_used_and_not_started() -> None:
     environment = {
         "SENDTRACE_KAFKA_BOOTSTRAP": "kafka.example:9092",
         "SENDTRACE_POSTGRES_DSN": "postgresql://db.example/warehouse",
     }
     plan = make_plan(from_environment(environment), environment, Options())
-    assert (plan.kafka_port, plan.postgres_port) == (None, None)
+    assert (plan.brokers, plan.postgres_port) == ((), None)
     assert plan.settings.kafka_bootstrap == "kafka.example:9092"
     assert plan.settings.postgres_dsn == "postgresql://db.example/warehouse"
     assert not {"Kafka", "PostgreSQL"} & plan.ports.keys()
