@@ -20,6 +20,7 @@ from sendtrace.local.postgres import LocalPostgres
 from sendtrace.runtime import topics
 from sendtrace.runtime.settings import Settings
 
+from chaos.brokers import Brokers, running_brokers
 from fakes.cluster import Cluster, KafkaCluster, MemoryCluster
 from rules_table import NamedTestsRan
 
@@ -43,6 +44,13 @@ async def kafka(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local
     broker = await LocalKafka.start(tmp_path_factory.mktemp("kafka"))
     yield broker
     await broker.stop()
+
+
+@pytest.fixture(scope="session")
+async def kafka_cluster3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Brokers]:
+    """Three brokers for the tests that kill them. Whoever breaks one heals it."""
+    async with running_brokers(tmp_path_factory.mktemp("kafka3"), 3) as brokers:
+        yield brokers
 
 
 @pytest.fixture

@@ -7,13 +7,8 @@ after the other, under traffic. Then ledger, warehouse and totals must agree to 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -24,89 +19,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas.metrics import MESSAGES
 from sendtrace.local.process import choose_port
 from sendtrace.runtime.kafka import KafkaClients
-from sendtrace.runtime.settings import Settings, to_environment
+from sendtrace.runtime.settings import Settings
 from sendtrace.simulator.ledger import read_ledger
 from sinks.migrate import migrate
 
+from chaos.processes import PIPELINE, Processes, running_processes
 from engine import output
 
-PROCESSES = ("edge", "joiner", "rollup", "loader", "exporter")
 RATE = 60
-START_SECONDS = 30
-
-
-class Processes:
-    """The pipeline as processes of their own. Killed and started by name."""
-
-    def __init__(self, settings: Settings, directory: Path) -> None:
-        self._settings = settings
-        self._directory = directory
-        self.running: dict[str, asyncio.subprocess.Process] = {}
-
-    async def start(self, name: str, *arguments: str) -> None:
-        log = (self._directory / f"{name}.log").open("ab")
-        self.running[name] = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "sendtrace",
-            name,
-            *arguments,
-            env={**os.environ, **to_environment(self._settings)},
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
-
-    async def until_ready(self, name: str) -> None:
-        port = self._settings.port("edge_internal" if name == "edge" else name)
-        async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as http:
-            while True:
-                assert self.running[name].returncode is None, self.log(name)
-                try:
-                    async with http.get(f"http://127.0.0.1:{port}/readyz") as answer:
-                        if answer.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(0.05)
-
-    async def kill(self, name: str) -> None:
-        self.running[name].send_signal(signal.SIGKILL)
-        await self.running[name].wait()
-
-    async def stop_all(self) -> dict[str, int]:
-        for process in self.running.values():
-            if process.returncode is None:
-                process.terminate()
-        return {
-            name: await asyncio.wait_for(process.wait(), 30)
-            for name, process in self.running.items()
-        }
-
-    def log(self, name: str) -> str:
-        return (self._directory / f"{name}.log").read_text()[-3000:]
-
-
-@asynccontextmanager
-async def processes(settings: Settings, directory: Path) -> AsyncIterator[Processes]:
-    started = Processes(settings, directory)
-    try:
-        for name in PROCESSES:
-            await started.start(name)
-        for name in PROCESSES:
-            await started.until_ready(name)
-        yield started
-    finally:
-        for process in started.running.values():
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
 
 async def test_each_process_killed_under_traffic(
     kafka_settings: Settings, postgres_dsn: str, tmp_path: Path
 ) -> None:
-    ports = {f"{name}_port": choose_port(0) for name in (*PROCESSES, "edge_internal")}
+    ports = {f"{name}_port": choose_port(0) for name in (*PIPELINE, "edge_internal")}
     settings = msgspec.structs.replace(
         kafka_settings, postgres_dsn=postgres_dsn, edge_drain_seconds=0.2, **ports
     )
@@ -114,7 +40,7 @@ async def test_each_process_killed_under_traffic(
     ledger, short = tmp_path / "ledger.jsonl", tmp_path / "short.toml"
     # An ordinary day in which nobody waits for more than six seconds.
     short.write_text("compression = 10\nlongest_seconds = 60\n")
-    async with processes(settings, tmp_path) as pipeline:
+    async with running_processes(Processes(settings, tmp_path)) as pipeline:
         await pipeline.start(
             "simulate", "--rate", str(RATE), "--for", "15s", "--ledger", str(ledger), "--seed", "7",
             "--scenario", str(short),

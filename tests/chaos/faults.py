@@ -1,0 +1,450 @@
+"""Every fault that the stack must bear, as a small object: inject it, wait, heal it.
+
+The driver decides when, and what must hold. `hold_seconds` is how long a fault must last to be
+what it says. What a fault did to the stack it can undo, also when the stack ended a part meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import GroupIdNotFound, NoError, for_code
+from aiokafka.protocol.admin import DeleteGroupsRequest
+
+from processors.wiring import JOINER, ROLLUP, group_of
+from schemas.codec import Headers
+from schemas.topics import BY_NAME
+from sendtrace.runtime.settings import Settings
+
+from chaos.proxy import Weather
+from chaos.stack import Stack
+
+STAGES = {"joiner": JOINER, "rollup": ROLLUP}
+KAFKA_MS = 10_000
+
+
+class Fault(ABC):
+    """One thing that goes wrong. `name` is for the report."""
+
+    hold_seconds: float = 0.0
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
+
+    @abstractmethod
+    async def inject(self, stack: Stack) -> None: ...
+
+    async def heal(self, stack: Stack) -> None:
+        """What was injected once needs nothing."""
+
+
+@dataclass(frozen=True)
+class Killed(Fault):
+    """SIGKILL of parts at once (brokers: as many as named), and a start."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{' and '.join(self.parts)} killed"
+
+    async def inject(self, stack: Stack) -> None:
+        for part in self.parts:
+            await stack.kill(part)
+
+    async def heal(self, stack: Stack) -> None:
+        await _start(stack, self.parts)
+
+
+@dataclass(frozen=True)
+class Away(Fault):
+    """Parts stopped as an operator stops them, and started again."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{' and '.join(self.parts)} away"
+
+    async def inject(self, stack: Stack) -> None:
+        # Side by side: the last broker of a majority would wait for the others to take over.
+        async with asyncio.TaskGroup() as tasks:
+            for part in self.parts:
+                tasks.create_task(stack.stop(part))
+
+    async def heal(self, stack: Stack) -> None:
+        await _start(stack, self.parts)
+
+
+@dataclass(frozen=True)
+class Suspended(Fault):
+    """SIGSTOP, then SIGCONT: it believes that no time has passed."""
+
+    part: str
+    hold_seconds: float = 0.0
+
+    @classmethod
+    def past_timeouts(cls, part: str, settings: Settings) -> Suspended:
+        """Until its group has given it up and its open transaction was aborted."""
+        longest_ms = max(settings.session_timeout_ms, settings.transaction_timeout_ms)
+        # The coordinator looks for transactions that are too old every 10 s.
+        return cls(part, longest_ms / 1000 + 11.0)
+
+    @property
+    def name(self) -> str:
+        return f"{self.part} suspended"
+
+    async def inject(self, stack: Stack) -> None:
+        stack.suspend(self.part)
+
+    async def heal(self, stack: Stack) -> None:
+        stack.resume(self.part)
+
+
+@dataclass(frozen=True)
+class RollingRestart(Fault):
+    """Each part stopped and started, the next when the one before is ready."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"rolling restart of {', '.join(self.parts)}"
+
+    async def inject(self, stack: Stack) -> None:
+        for part in self.parts:
+            await stack.stop(part)
+            await stack.start(part)
+
+
+@dataclass(frozen=True)
+class BadWeather(Fault):
+    """The connections through one link are cut, cut half-way, delayed or stalled."""
+
+    link: str
+    weather: Weather
+    hold_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"connections to {self.link} {_words(self.weather)}"
+
+    async def inject(self, stack: Stack) -> None:
+        await stack.links[self.link].set(self.weather)
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.links[self.link].heal()
+
+
+CUT = Weather(cut_after_bytes=0)
+CUT_HALF_WAY = Weather(cut_after_bytes=5_000)
+STALLED = Weather(is_stalled=True)
+DELAYED = Weather(delay_seconds=0.1)
+
+
+@dataclass(frozen=True)
+class StateDropped(Fault):
+    """A stage's disk is lost with its node: state, and the instance id with it."""
+
+    part: str
+
+    @property
+    def name(self) -> str:
+        return f"state of {self.part} dropped"
+
+    async def inject(self, stack: Stack) -> None:
+        await stack.kill(self.part)
+        shutil.rmtree(state_dir(stack, self.part))
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.start(self.part)
+
+
+@dataclass(frozen=True)
+class StateCorrupted(Fault):
+    """Bits flip in the middle of every table file of RocksDB."""
+
+    part: str
+
+    @property
+    def name(self) -> str:
+        return f"state of {self.part} corrupted"
+
+    async def inject(self, stack: Stack) -> None:
+        # What is in the log goes into tables when RocksDB opens: only then is there one to damage.
+        for _ in range(2):
+            await stack.kill(self.part)
+            if tables := table_files(stack, self.part):
+                break
+            await stack.start(self.part)
+        assert tables, f"{self.part} has no table file: no state was written yet"
+        for table in tables:
+            flip(table)
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.start(self.part)
+
+
+@dataclass(frozen=True)
+class OffsetsMoved(Fault):
+    """The group's offsets are set back to 0, as any operator may do. Only lag tools read them."""
+
+    part: str
+
+    @property
+    def name(self) -> str:
+        return f"offsets of {self.part} moved to 0"
+
+    async def inject(self, stack: Stack) -> None:
+        await stack.kill(self.part)
+        zero = {
+            TopicPartition(stack.settings.topic(name), partition): 0
+            for name in STAGES[self.part].inputs
+            for partition in range(stack.settings.partitions)
+        }
+        producer = _producer(stack.settings, transactional_id="chaos-offsets")
+        await producer.start()
+        try:
+            # A commit of ours would be refused, for the member's session goes on; one in a
+            # transaction is taken from anybody.
+            async with producer.transaction():
+                await producer.send_offsets_to_transaction(zero, _group(stack, self.part))
+        finally:
+            await producer.stop()
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.start(self.part)
+
+
+@dataclass(frozen=True)
+class OffsetsDeleted(Fault):
+    """The whole group is deleted, as it expires after a week without members."""
+
+    part: str
+
+    @property
+    def name(self) -> str:
+        return f"group of {self.part} deleted"
+
+    async def inject(self, stack: Stack) -> None:
+        await stack.leave(self.part)
+        group = _group(stack, self.part)
+        client = AIOKafkaClient(
+            bootstrap_servers=stack.settings.kafka_bootstrap, request_timeout_ms=KAFKA_MS
+        )
+        try:
+            await client.bootstrap()
+            coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
+            response = await client.send(coordinator, DeleteGroupsRequest([group]))
+        finally:
+            await client.close()
+        for _, code in response.results:
+            if for_code(code) not in (NoError, GroupIdNotFound):
+                raise for_code(code)
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.start(self.part)
+
+
+# Bytes that no webhook has, and shapes that a parser may trip over.
+POISONS: tuple[tuple[bytes | None, bytes | None], ...] = (
+    (b"chaos-poison", b""),
+    (b"chaos-poison", b"\xff\xfe\x00"),
+    (b"chaos-poison", b"null"),
+    (b"chaos-poison", b'{"message_uuid": 7, "status": []}'),
+    (b"chaos-poison", b"[" * 5_000),
+    (b"chaos-poison", None),
+    (None, b"{}"),
+    (b"\xff", b"{}"),
+)
+
+
+@dataclass(frozen=True)
+class Poison(Fault):
+    """Records that mean nothing, past the edge, straight into an input."""
+
+    topic: str
+    count: int = len(POISONS)
+
+    @property
+    def name(self) -> str:
+        return f"poison in {self.topic}"
+
+    async def inject(self, stack: Stack) -> None:
+        async with asyncio.timeout(KAFKA_MS / 1000):
+            producer = _producer(stack.settings)
+            await producer.start()
+            try:
+                for key, value in POISONS[: self.count]:
+                    await producer.send_and_wait(
+                        stack.settings.topic(self.topic), value, key=key, partition=0
+                    )
+            finally:
+                await producer.stop()
+
+
+@dataclass(frozen=True)
+class Oversize(Fault):
+    """A record as large as the topic takes, twice what the edge would let in."""
+
+    topic: str
+
+    @property
+    def name(self) -> str:
+        return f"oversize record in {self.topic}"
+
+    async def inject(self, stack: Stack) -> None:
+        limit = int(BY_NAME[self.topic].config["max.message.bytes"])
+        body = b'{"text":"' + b"x" * (limit - 1_000) + b'"}'
+        producer = _producer(stack.settings, max_request_size=limit)
+        await producer.start()
+        try:
+            await producer.send_and_wait(
+                stack.settings.topic(self.topic), body, key=b"chaos-oversize", partition=0
+            )
+        finally:
+            await producer.stop()
+
+
+@dataclass(frozen=True)
+class OtherPartitioner(Fault):
+    """Records of another client, whose keys do not hash to the partition that they are in."""
+
+    topic: str
+    records: tuple[tuple[bytes, bytes, Headers], ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.topic} by another partitioner"
+
+    async def inject(self, stack: Stack) -> None:
+        producer = _producer(stack.settings)
+        await producer.start()
+        try:
+            for key, value, headers in self.records:
+                await producer.send_and_wait(
+                    stack.settings.topic(self.topic), value, key=key, headers=headers, partition=0
+                )
+        finally:
+            await producer.stop()
+
+
+@dataclass(frozen=True)
+class KilledDuringScrape(Fault):
+    """The exporter dies while Prometheus reads. Prometheus must not take half for a whole."""
+
+    part: str = "exporter"
+
+    @property
+    def name(self) -> str:
+        return "exporter killed during a scrape"
+
+    async def inject(self, stack: Stack) -> None:
+        url = f"http://127.0.0.1:{stack.settings.port(self.part)}/metrics"
+        asked = asyncio.Event()
+
+        async def scrape() -> None:
+            async with aiohttp.ClientSession() as http:
+                while True:
+                    asked.set()
+                    async with http.get(url) as answer:
+                        await answer.read()
+
+        scraper = asyncio.create_task(scrape())
+        await asked.wait()
+        await asyncio.sleep(0.05)
+        await stack.kill(self.part)
+        with contextlib.suppress(aiohttp.ClientError):  # refused, or cut in mid-answer
+            await asyncio.wait_for(scraper, 5)
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.start(self.part)
+
+
+@dataclass(frozen=True)
+class DiskFull(Fault):
+    """No room under a part's folder, which must be a tmpfs of its own (`run_on_tmpfs`)."""
+
+    part: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"disk of {self.part} full"
+
+    async def inject(self, stack: Stack) -> None:
+        with self.filler(stack).open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(65_536))
+
+    async def heal(self, stack: Stack) -> None:
+        """The disk of a part that ended is gone with it: it starts with an empty one."""
+        if stack.is_alive(self.part):
+            self.filler(stack).unlink(missing_ok=True)
+        else:
+            await stack.start(self.part)
+
+    def filler(self, stack: Stack) -> Path:
+        """As the part sees its folder."""
+        return self.seen(stack) / "filler"
+
+    def seen(self, stack: Stack) -> Path:
+        root = Path(f"/proc/{stack.pid(self.part)}/root")
+        return root / self.folder.relative_to("/")
+
+
+def state_dir(stack: Stack, part: str) -> Path:
+    """Where a stage keeps its state."""
+    return stack.settings.state_dir / _group(stack, part)
+
+
+def table_files(stack: Stack, part: str) -> list[Path]:
+    return sorted(state_dir(stack, part).glob("*/*.sst"))
+
+
+def flip(path: Path) -> None:
+    """Invert sixteen bytes at the beginning, where the first data block is."""
+    with path.open("r+b") as file:
+        file.seek(8)
+        damaged = bytes(byte ^ 0xFF for byte in file.read(16))
+        file.seek(8)
+        file.write(damaged)
+        os.fsync(file.fileno())
+
+
+def _group(stack: Stack, part: str) -> str:
+    return group_of(stack.settings, STAGES[part])
+
+
+def _producer(settings: Settings, **options: object) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap,
+        acks="all",
+        request_timeout_ms=KAFKA_MS,
+        **options,
+    )
+
+
+def _words(weather: Weather) -> str:
+    if weather.is_stalled:
+        return "stalled"
+    if weather.cut_after_bytes is not None:
+        return f"cut after {weather.cut_after_bytes} bytes" if weather.cut_after_bytes else "cut"
+    return f"delayed by {weather.delay_seconds:g} s"
+
+
+async def _start(stack: Stack, parts: tuple[str, ...]) -> None:
+    """Side by side: a broker of three is ready only when a majority is."""
+    async with asyncio.TaskGroup() as tasks:
+        for part in parts:
+            tasks.create_task(stack.start(part))

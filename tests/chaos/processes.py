@@ -1,0 +1,118 @@
+"""Our processes, each of its own, killed and started by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from sendtrace.runtime.settings import Settings, to_environment
+
+PIPELINE = ("edge", "joiner", "rollup", "loader", "exporter")
+START_SECONDS = 30
+STOP_SECONDS = 30
+
+
+class Processes:
+    """The pipeline as processes of their own.
+
+    ``others`` are settings of those that are to have other ones (behind a proxy). ``tmpfs`` gives
+    a process a small disk of its own in a folder, of so many bytes: see `run_on_tmpfs`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        others: Mapping[str, Settings] | None = None,
+        tmpfs: Mapping[str, tuple[Path, int]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._others = others or {}
+        self._tmpfs = tmpfs or {}
+        self.running: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, name: str, *arguments: str) -> None:
+        settings = self._others.get(name, self._settings)
+        command = [sys.executable, "-m", "sendtrace", name, *arguments]
+        if name in self._tmpfs:
+            command = run_on_tmpfs(*self._tmpfs[name], command)
+        with (self._directory / f"{name}.log").open("ab") as log:
+            self.running[name] = await asyncio.create_subprocess_exec(
+                *command,
+                env={**os.environ, **to_environment(settings)},
+                stdout=log,
+                stderr=log,
+            )
+
+    async def until_ready(self, name: str) -> None:
+        port = self._settings.port("edge_internal" if name == "edge" else name)
+        async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as http:
+            while True:
+                assert self.is_alive(name), self.log(name)
+                try:
+                    async with http.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    def is_alive(self, name: str) -> bool:
+        return name in self.running and self.running[name].returncode is None
+
+    async def signal(self, name: str, signum: signal.Signals) -> None:
+        """Send a signal that ends it, and wait until it has."""
+        if self.is_alive(name):
+            self.running[name].send_signal(signum)
+            await asyncio.wait_for(self.running[name].wait(), STOP_SECONDS)
+
+    async def kill(self, name: str) -> None:
+        await self.signal(name, signal.SIGKILL)
+
+    async def stop_all(self) -> dict[str, int]:
+        """The exit codes. All at once: what is under way may be joined by the next run."""
+        for process in self.running.values():
+            if process.returncode is None:
+                process.terminate()
+        return {
+            name: await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            for name, process in self.running.items()
+        }
+
+    def log(self, name: str) -> str:
+        return (self._directory / f"{name}.log").read_text()[-3000:]
+
+
+@asynccontextmanager
+async def running_processes(
+    processes: Processes, names: Collection[str] = PIPELINE
+) -> AsyncIterator[Processes]:
+    """Started and ready; killed at the end whatever happens."""
+    try:
+        for name in names:
+            await processes.start(name)
+        for name in names:
+            await processes.until_ready(name)
+        yield processes
+    finally:
+        for name in processes.running:
+            await processes.kill(name)
+
+
+def run_on_tmpfs(folder: Path, size_bytes: int, command: list[str]) -> list[str]:
+    """The command, with a tmpfs of that size on `folder` that it alone sees, and as itself.
+
+    A mount needs no root in a user namespace, where the machine allows these. `sh` and `unshare`
+    replace themselves, so the pid is the command's. With the process its disk is gone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    script = 'mount -t tmpfs -o size="$1" tmpfs "$0" && shift && exec "$@"'
+    return ["unshare", "-Urm", "sh", "-c", script, str(folder), str(size_bytes), *command]

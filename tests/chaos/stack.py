@@ -1,0 +1,222 @@
+"""The stack that faults are done to: parts by name, and the connections between them.
+
+Parts are `edge`, `joiner`, `rollup`, `loader`, `exporter`, `kafka-1` (to `kafka-3`) and `postgres`.
+Links are the proxies in front of `kafka-<n>`, `postgres`, `edge` and `edge_internal`.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from sendtrace.local.postgres import LocalPostgres
+from sendtrace.runtime import topics
+from sendtrace.runtime.settings import Settings
+from sinks.migrate import migrate
+
+from chaos.brokers import Brokers, free_ports, running_brokers
+from chaos.freeze import resume_tree, suspend_tree
+from chaos.processes import PIPELINE, Processes, running_processes
+from chaos.proxy import Proxy
+
+POSTGRES = "postgres"
+SIMULATOR = "simulate"
+
+
+def broker(number: int) -> str:
+    """The part that is a broker."""
+    return f"kafka-{number}"
+
+
+class Stack(Protocol):
+    """What a fault may do to a running stack. Settings name servers past the proxies."""
+
+    settings: Settings
+    links: Mapping[str, Proxy]
+
+    @property
+    def parts(self) -> tuple[str, ...]: ...
+    def is_alive(self, part: str) -> bool: ...
+    def pid(self, part: str) -> int: ...
+
+    async def start(self, part: str) -> None:
+        """Returns when it is ready. One that runs is left alone."""
+        ...
+
+    async def stop(self, part: str) -> None:
+        """As an operator would: SIGTERM, and it ends by itself."""
+        ...
+
+    async def leave(self, part: str) -> None:
+        """A stop for good: the group does not wait for this member."""
+        ...
+
+    async def kill(self, part: str) -> None:
+        """SIGKILL; returns when it is gone."""
+        ...
+
+    def suspend(self, part: str) -> None:
+        """SIGSTOP, the part and its children."""
+        ...
+
+    def resume(self, part: str) -> None:
+        """SIGCONT. Does nothing for one that is gone."""
+        ...
+
+
+class LocalStack:
+    """A stack of real processes on free ports of this machine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        brokers: Brokers,
+        postgres: LocalPostgres,
+        postgres_dir: Path,
+        links: Mapping[str, Proxy],
+        processes: Processes,
+    ) -> None:
+        self.settings = settings
+        self.brokers = brokers
+        self.links = links
+        self.processes = processes
+        self._postgres = postgres
+        self._postgres_dir = postgres_dir
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (*PIPELINE, *map(broker, self.brokers.numbers), POSTGRES)
+
+    def is_alive(self, part: str) -> bool:
+        if part == POSTGRES:
+            return self._postgres.running
+        if number := _number(part):
+            return self.brokers.is_alive(number)
+        return self.processes.is_alive(part)
+
+    def pid(self, part: str) -> int:
+        if part == POSTGRES:
+            return self._postgres.pid
+        if number := _number(part):
+            return self.brokers.pid(number)
+        return self.processes.running[part].pid
+
+    async def start(self, part: str) -> None:
+        if self.is_alive(part):
+            return
+        if part == POSTGRES:
+            self._postgres = await LocalPostgres.start(
+                self._postgres_dir, port=self._postgres.port, fsync=False
+            )
+        elif number := _number(part):
+            await self.brokers.start(number)
+        else:
+            await self.processes.start(part)
+            await self.processes.until_ready(part)
+
+    async def stop(self, part: str) -> None:
+        if part == POSTGRES:
+            await self._postgres.stop()
+        elif number := _number(part):
+            await self.brokers.stop(number)
+        else:
+            await self.processes.signal(part, signal.SIGTERM)
+
+    async def leave(self, part: str) -> None:
+        await self.processes.signal(part, signal.SIGUSR2)
+
+    async def kill(self, part: str) -> None:
+        if part == POSTGRES:
+            self._postgres.kill()
+        elif number := _number(part):
+            self.brokers.kill(number)
+        else:
+            await self.processes.kill(part)
+
+    def suspend(self, part: str) -> None:
+        if number := _number(part):
+            self.brokers.suspend(number)
+        else:
+            suspend_tree(self.pid(part))
+
+    def resume(self, part: str) -> None:
+        if number := _number(part):
+            self.brokers.resume(number)
+        else:
+            resume_tree(self.pid(part))
+
+    async def close(self) -> None:
+        """PostgreSQL as it is now; brokers, processes and proxies have their own end."""
+        self.resume(POSTGRES)
+        await self._postgres.stop()
+
+
+def _number(part: str) -> int | None:
+    head, _, tail = part.partition("-")
+    return int(tail) if head == "kafka" else None
+
+
+@asynccontextmanager
+async def running_stack(
+    directory: Path,
+    settings: Settings,
+    *,
+    brokers: int = 1,
+    behind: Collection[str] = (*PIPELINE, SIMULATOR),
+    tmpfs: Mapping[str, tuple[Path, int]] | None = None,
+) -> AsyncIterator[LocalStack]:
+    """Everything, with ports of its own; `behind` names the processes behind the proxies.
+
+    Ended at the end whatever happens.
+    """
+    async with AsyncExitStack() as ends:
+        cluster = await ends.enter_async_context(
+            running_brokers(directory, brokers, is_proxied=True)
+        )
+        postgres_dir = directory / "postgres"
+        postgres = await LocalPostgres.start(postgres_dir, fsync=False)
+        ends.callback(postgres.kill)
+        names = [f"{name}_port" for name in (*PIPELINE, "edge_internal")]
+        settings = replace(
+            settings,
+            kafka_bootstrap=cluster.bootstrap,
+            postgres_dsn=postgres.dsn,
+            data_dir=str(directory / "data"),
+            **dict(zip(names, free_ports(len(names)), strict=True)),
+        )
+        await topics.apply(settings)
+        await migrate(settings.postgres_dsn)
+        links = {broker(number): proxy for number, proxy in cluster.proxies.items()}
+        for name, port in (
+            (POSTGRES, postgres.port),
+            ("edge", settings.edge_port),
+            ("edge_internal", settings.edge_internal_port),
+        ):
+            links[name] = await Proxy.start(port)
+            ends.push_async_callback(links[name].close)
+        processes = Processes(
+            settings, directory, _behind_proxies(settings, cluster, links, behind), tmpfs
+        )
+        stack = LocalStack(settings, cluster, postgres, postgres_dir, links, processes)
+        ends.push_async_callback(stack.close)
+        await ends.enter_async_context(running_processes(processes))
+        yield stack
+
+
+def _behind_proxies(
+    settings: Settings, cluster: Brokers, links: Mapping[str, Proxy], behind: Collection[str]
+) -> dict[str, Settings]:
+    """A server keeps its own ports; who calls is given the proxies'."""
+    at = settings.postgres_dsn.replace(
+        f":{links[POSTGRES].target_port}/", f":{links[POSTGRES].port}/"
+    )
+    servers = replace(settings, kafka_bootstrap=cluster.proxied_bootstrap, postgres_dsn=at)
+    caller = replace(
+        servers, edge_port=links["edge"].port, edge_internal_port=links["edge_internal"].port
+    )
+    return {name: caller if name == SIMULATOR else servers for name in behind}
