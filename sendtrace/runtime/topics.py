@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
 from msgspec import Struct
 
 from schemas.topics import TOPICS, Topic
@@ -18,8 +19,11 @@ from sendtrace.runtime.settings import Settings
 ADMIN_TIMEOUT_MS = 10_000
 # A topic that was just created may not be in the metadata yet.
 VISIBLE_TIMEOUT_SECONDS = 15.0
+RETRY_SECONDS = 0.2
 # A wrong value of these makes results wrong; of the others, slow or short-lived.
 VITAL = ("partitions", "cleanup.policy")
+
+Answer = TypeVar("Answer")
 
 
 class TopicsError(Exception):
@@ -56,14 +60,18 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     except (KafkaError, TimeoutError) as error:
         # A failed start leaves the client's sockets and tasks behind otherwise.
         await admin.close()
-        raise DependencyAway(
-            f"Kafka at {settings.kafka_bootstrap} does not answer: start it (`sendtrace up`), or "
-            "set SENDTRACE_KAFKA_BOOTSTRAP"
-        ) from error
+        raise DependencyAway(_away(settings)) from error
     try:
         yield admin
     finally:
         await admin.close()
+
+
+def _away(settings: Settings) -> str:
+    return (
+        f"Kafka at {settings.kafka_bootstrap} does not answer: start it (`sendtrace up`), or "
+        "set SENDTRACE_KAFKA_BOOTSTRAP"
+    )
 
 
 async def apply(settings: Settings) -> list[str]:
@@ -82,10 +90,24 @@ async def apply(settings: Settings) -> list[str]:
         return done + [str(drift) for drift in await _drift(admin, settings)]
 
 
+async def _asked(
+    settings: Settings, ask: Callable[[AIOKafkaAdminClient], Awaitable[Answer]]
+) -> Answer:
+    """The answer of any broker: the client asks a random one, which may be the one that is away."""
+    deadline = time.monotonic() + ADMIN_TIMEOUT_MS / 1000
+    while True:
+        try:
+            async with _admin(settings) as admin:
+                return await ask(admin)
+        except (NodeNotReadyError, KafkaConnectionError) as error:
+            if time.monotonic() >= deadline:
+                raise DependencyAway(_away(settings)) from error
+        await asyncio.sleep(RETRY_SECONDS)
+
+
 async def drift(settings: Settings) -> list[Drift]:
     """Every difference between the topics as they are and as they must be."""
-    async with _admin(settings) as admin:
-        return await _drift(admin, settings)
+    return await _asked(settings, lambda admin: _drift(admin, settings))
 
 
 async def require(settings: Settings) -> list[Drift]:
@@ -100,14 +122,16 @@ async def require(settings: Settings) -> list[Drift]:
 
 async def cluster_id(settings: Settings) -> str:
     """The id of the cluster: offsets of one cluster mean nothing in another."""
-    async with _admin(settings) as admin:
+
+    async def ask(admin: AIOKafkaAdminClient) -> str:
         return str((await admin.describe_cluster())["cluster_id"])
+
+    return await _asked(settings, ask)
 
 
 async def brokers(settings: Settings) -> int:
     """How many brokers are in the cluster now; one that is away is not."""
-    async with _admin(settings) as admin:
-        return await _brokers(admin)
+    return await _asked(settings, _brokers)
 
 
 async def _brokers(admin: AIOKafkaAdminClient) -> int:

@@ -44,7 +44,7 @@ class Fault(ABC):
     @abstractmethod
     async def inject(self, stack: Stack) -> None: ...
 
-    async def heal(self, stack: Stack) -> None:
+    async def heal(self, stack: Stack) -> None:  # noqa: B027  # nothing is the usual case
         """What was injected once needs nothing."""
 
 

@@ -13,7 +13,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
 
 from sendtrace.local import doctor
 from sendtrace.runtime import topics
@@ -40,6 +39,8 @@ async def producer(settings: Settings, **options: object) -> AsyncIterator[AIOKa
     client = AIOKafkaProducer(
         bootstrap_servers=settings.kafka_bootstrap,
         acks="all",
+        # Its batches never expire while a broker is away, as with the edge's producer.
+        enable_idempotence=True,
         request_timeout_ms=5_000,
         retry_backoff_ms=100,
         **options,
@@ -126,22 +127,22 @@ async def test_with_one_broker_away_the_next_ack_comes_within_seconds(
     async with producer(settings) as client:
         await acknowledged(client, f"before {how}".encode())
         began = time.monotonic()
-        if how == "killed":
-            kafka_cluster3.kill(number)
-        elif how == "suspended":
-            kafka_cluster3.suspend(number)
-        else:
-            await kafka_cluster3.stop(number)
-        assert kafka_cluster3.is_alive(number) == (how == "suspended")
-        await acknowledged(client, f"while {how}".encode())
-        print(f"{how}: acknowledged everywhere after {time.monotonic() - began:.1f} s")
-        began = time.monotonic()
-        if how == "suspended":
+        try:
+            if how == "killed":
+                kafka_cluster3.kill(number)
+            elif how == "suspended":
+                kafka_cluster3.suspend(number)
+            else:
+                await kafka_cluster3.stop(number)
+            assert kafka_cluster3.is_alive(number) == (how == "suspended")
+            await acknowledged(client, f"while {how}".encode())
+            print(f"{how}: acknowledged everywhere after {time.monotonic() - began:.1f} s")
+        finally:
+            began = time.monotonic()
             kafka_cluster3.resume(number)
-        else:
-            await kafka_cluster3.start(number)
-        await whole(settings)
-        print(f"{how}: all copies again after {time.monotonic() - began:.1f} s")
+            await kafka_cluster3.start_all()
+            await whole(settings)
+            print(f"{how}: all copies again after {time.monotonic() - began:.1f} s")
     for partition in range(3):
         found = await values(settings, partition)
         assert {f"before {how}".encode(), f"while {how}".encode()} <= set(found)
@@ -155,15 +156,16 @@ async def test_with_two_away_nothing_is_acknowledged_and_it_heals(
         await acknowledged(client, b"three")
         kafka_cluster3.kill(1)
         kafka_cluster3.kill(2)
-        sent = await client.send(TOPIC, b"one alone", partition=0)
-        with pytest.raises((TimeoutError, KafkaError)):
-            await asyncio.wait_for(asyncio.shield(sent), 4)
-        await kafka_cluster3.start_all()
+        try:
+            sent = await client.send(TOPIC, b"one alone", partition=0)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(sent), 4)
+        finally:
+            await kafka_cluster3.start_all()
         await whole(settings)
+        await asyncio.wait_for(sent, ACK_SECONDS)
         await acknowledged(client, b"healed")
-        await asyncio.wait([sent], timeout=10)
-        assert sent.done()
-        sent.exception()  # either way is right; what must not be is an ack while two were away
+    assert b"one alone" in await values(settings, 0)
 
 
 async def test_the_doctor_counts_the_brokers(kafka_cluster3: Brokers, settings: Settings) -> None:
