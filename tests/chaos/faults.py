@@ -20,15 +20,14 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import GroupIdNotFound, NoError, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
-from processors.wiring import JOINER, ROLLUP, group_of
+from processors.wiring import group_of
 from schemas.codec import Headers
 from schemas.topics import BY_NAME
 from sendtrace.runtime.settings import Settings
 
 from chaos.proxy import Weather
-from chaos.stack import Stack
+from chaos.stack import STAGES, Stack, state_dir
 
-STAGES = {"joiner": JOINER, "rollup": ROLLUP}
 KAFKA_MS = 10_000
 
 
@@ -164,7 +163,7 @@ class StateDropped(Fault):
 
     async def inject(self, stack: Stack) -> None:
         await stack.kill(self.part)
-        shutil.rmtree(state_dir(stack, self.part))
+        shutil.rmtree(state_dir(stack.settings, self.part))
 
     async def heal(self, stack: Stack) -> None:
         await stack.start(self.part)
@@ -373,7 +372,7 @@ class KilledDuringScrape(Fault):
 
 @dataclass(frozen=True)
 class DiskFull(Fault):
-    """No room under a part's folder, which must be a tmpfs of its own (`run_on_tmpfs`)."""
+    """No room for a stage's state or PostgreSQL's data, which must have a disk of their own."""
 
     part: str
     folder: Path
@@ -383,33 +382,26 @@ class DiskFull(Fault):
         return f"disk of {self.part} full"
 
     async def inject(self, stack: Stack) -> None:
-        with self.filler(stack).open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        disk = self.disk(stack)
+        assert disk.is_mount(), f"{self.part} has no disk of its own: see running_stack"
+        with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
-                file.write(bytes(65_536))
+                file.write(bytes(4_096))
 
     async def heal(self, stack: Stack) -> None:
-        """The disk of a part that ended is gone with it: it starts with an empty one."""
+        """The disk of a stage that ended is gone with it: it starts with an empty one."""
         if stack.is_alive(self.part):
-            self.filler(stack).unlink(missing_ok=True)
+            (self.disk(stack) / "filler").unlink(missing_ok=True)
         else:
             await stack.start(self.part)
 
-    def filler(self, stack: Stack) -> Path:
-        """As the part sees its folder."""
-        return self.seen(stack) / "filler"
-
-    def seen(self, stack: Stack) -> Path:
-        root = Path(f"/proc/{stack.pid(self.part)}/root")
-        return root / self.folder.relative_to("/")
-
-
-def state_dir(stack: Stack, part: str) -> Path:
-    """Where a stage keeps its state."""
-    return stack.settings.state_dir / _group(stack, part)
+    def disk(self, stack: Stack) -> Path:
+        """The folder as the part sees it: nobody else sees its mounts."""
+        return Path(f"/proc/{stack.pid(self.part)}/root") / self.folder.relative_to("/")
 
 
 def table_files(stack: Stack, part: str) -> list[Path]:
-    return sorted(state_dir(stack, part).glob("*/*.sst"))
+    return sorted(state_dir(stack.settings, part).glob("*/*.sst"))
 
 
 def flip(path: Path) -> None:

@@ -14,6 +14,8 @@ import aiohttp
 
 from sendtrace.runtime.settings import Settings, to_environment
 
+from chaos.confined import run_on_tmpfs
+
 PIPELINE = ("edge", "joiner", "rollup", "loader", "exporter")
 START_SECONDS = 30
 STOP_SECONDS = 30
@@ -105,14 +107,3 @@ async def running_processes(
     finally:
         for name in processes.running:
             await processes.kill(name)
-
-
-def run_on_tmpfs(folder: Path, size_bytes: int, command: list[str]) -> list[str]:
-    """The command, with a tmpfs of that size on `folder` that it alone sees, and as itself.
-
-    A mount needs no root in a user namespace, where the machine allows these. `sh` and `unshare`
-    replace themselves, so the pid is the command's. With the process its disk is gone.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    script = 'mount -t tmpfs -o size="$1" tmpfs "$0" && shift && exec "$@"'
-    return ["unshare", "-Urm", "sh", "-c", script, str(folder), str(size_bytes), *command]

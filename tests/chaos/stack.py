@@ -14,18 +14,26 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from processors.wiring import JOINER, ROLLUP, group_of
 from sendtrace.local.postgres import LocalPostgres
 from sendtrace.runtime import topics
 from sendtrace.runtime.settings import Settings
 from sinks.migrate import migrate
 
 from chaos.brokers import Brokers, free_ports, running_brokers
+from chaos.confined import ConfinedPostgres
 from chaos.freeze import resume_tree, suspend_tree
 from chaos.processes import PIPELINE, Processes, running_processes
 from chaos.proxy import Proxy
 
 POSTGRES = "postgres"
 SIMULATOR = "simulate"
+STAGES = {"joiner": JOINER, "rollup": ROLLUP}
+
+
+def state_dir(settings: Settings, part: str) -> Path:
+    """Where a stage keeps its state."""
+    return settings.state_dir / group_of(settings, STAGES[part])
 
 
 def broker(number: int) -> str:
@@ -76,7 +84,7 @@ class LocalStack:
         self,
         settings: Settings,
         brokers: Brokers,
-        postgres: LocalPostgres,
+        postgres: LocalPostgres | ConfinedPostgres,
         postgres_dir: Path,
         links: Mapping[str, Proxy],
         processes: Processes,
@@ -168,18 +176,20 @@ async def running_stack(
     *,
     brokers: int = 1,
     behind: Collection[str] = (*PIPELINE, SIMULATOR),
-    tmpfs: Mapping[str, tuple[Path, int]] | None = None,
+    disk_bytes: Mapping[str, int] | None = None,
 ) -> AsyncIterator[LocalStack]:
     """Everything, with ports of its own; `behind` names the processes behind the proxies.
 
-    Ended at the end whatever happens.
+    `disk_bytes` gives a stage or PostgreSQL a disk of that size of its own (`confined.py`). Ended
+    at the end whatever happens.
     """
     async with AsyncExitStack() as ends:
         cluster = await ends.enter_async_context(
             running_brokers(directory, brokers, is_proxied=True)
         )
+        disks = dict(disk_bytes or {})
         postgres_dir = directory / "postgres"
-        postgres = await LocalPostgres.start(postgres_dir, fsync=False)
+        postgres = await _start_postgres(postgres_dir, free_ports(1)[0], disks.pop(POSTGRES, None))
         ends.callback(postgres.kill)
         names = [f"{name}_port" for name in (*PIPELINE, "edge_internal")]
         settings = replace(
@@ -200,12 +210,23 @@ async def running_stack(
             links[name] = await Proxy.start(port)
             ends.push_async_callback(links[name].close)
         processes = Processes(
-            settings, directory, _behind_proxies(settings, cluster, links, behind), tmpfs
+            settings,
+            directory,
+            _behind_proxies(settings, cluster, links, behind),
+            {part: (state_dir(settings, part), size) for part, size in disks.items()},
         )
         stack = LocalStack(settings, cluster, postgres, postgres_dir, links, processes)
         ends.push_async_callback(stack.close)
         await ends.enter_async_context(running_processes(processes))
         yield stack
+
+
+async def _start_postgres(
+    folder: Path, port: int, disk_bytes: int | None
+) -> LocalPostgres | ConfinedPostgres:
+    if disk_bytes is not None:
+        return await ConfinedPostgres.start(folder, disk_bytes, port)
+    return await LocalPostgres.start(folder, port=port, fsync=False)
 
 
 def _behind_proxies(

@@ -45,10 +45,9 @@ from chaos.faults import (
     StateDropped,
     Suspended,
     flip,
-    state_dir,
 )
 from chaos.processes import PIPELINE
-from chaos.stack import POSTGRES, SIMULATOR, LocalStack, running_stack
+from chaos.stack import POSTGRES, SIMULATOR, LocalStack, running_stack, state_dir
 from engine import status_body, status_headers
 
 RATE = 30
@@ -227,7 +226,7 @@ async def test_connections_delayed(stack: LocalStack) -> None:
 
 
 async def test_state_dropped(stack: LocalStack) -> None:
-    directory = state_dir(stack, "joiner")
+    directory = state_dir(stack.settings, "joiner")
     assert list(directory.glob("*/CURRENT"))
     async with done_to(stack, StateDropped("joiner")):
         assert not directory.exists()
@@ -236,7 +235,7 @@ async def test_state_dropped(stack: LocalStack) -> None:
 
 
 async def test_state_corrupted(stack: LocalStack) -> None:
-    directory = state_dir(stack, "joiner")
+    directory = state_dir(stack.settings, "joiner")
     async with done_to(stack, StateCorrupted("joiner")):
         inodes = {path.stat().st_ino for path in directory.glob("*/*.sst")}
         assert inodes
