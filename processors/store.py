@@ -151,19 +151,22 @@ class RocksStore:
             else:
                 batch.delete(entry)
         batch.put(_META, _encode_meta(meta))
-        self._db.write(batch)
+        # What merging in the background found damaged is told to whoever writes next.
+        with self._dropped_if_damaged():
+            self._db.write(batch)
         self.meta = meta
 
     def reset(self) -> None:
         """Drop everything. What is in Kafka is read anew."""
-        self._db.close()
+        self.close()
         shutil.rmtree(self._path)
         self._db = self._open()
         self._earliest_us = 0
         self.meta = Meta()
 
     def close(self) -> None:
-        self._db.close()
+        with self._dropped_if_damaged():
+            self._db.close()
 
     @contextmanager
     def _dropped_if_damaged(self) -> Iterator[None]:

@@ -85,6 +85,33 @@ def _damage(path: Path, place: str) -> None:
     sst.write_bytes(raw)
 
 
+def test_damage_that_merging_finds_is_rebuilt_though_nothing_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "0"
+    for _ in range(3):
+        store = RocksStore(path)
+        store.write([(b"id-%03d" % n, b"old" * 30) for n in range(200)], [], Meta(cluster="c"))
+        store._db.flush()
+        store.close()
+    for table in sorted(path.glob("*.sst"))[:-1]:  # the newest hides them from every reader
+        raw = table.read_bytes()
+        table.write_bytes(raw[:8] + bytes(byte ^ 0xFF for byte in raw[8:24]) + raw[24:])
+    with pytest.raises(Exception, match="Corruption"):
+        _write_until_merged(path)
+    again = RocksStore(path)  # as a supervisor starts it once more
+    assert (again.meta, again.value(b"id-001")) == (Meta(), None)
+    again.close()
+
+
+def _write_until_merged(path: Path) -> None:
+    store = RocksStore(path)
+    try:
+        for n in range(200):
+            store.write([(b"id-001", b"%d" % n)], [], Meta(cluster="c"))
+            store._db.flush()
+    finally:
+        store.close()
+
+
 @pytest.mark.parametrize("what", ["MANIFEST-*", "CURRENT"])
 def test_what_cannot_be_opened_is_rebuilt(tmp_path: Path, what: str) -> None:
     store = RocksStore(tmp_path / "0")
