@@ -26,7 +26,7 @@ from schemas.topics import BY_NAME
 from sendtrace.runtime.settings import Settings
 
 from chaos.proxy import Weather
-from chaos.stack import STAGES, Stack, state_dir
+from chaos.stack import STAGES, Stack, start_again, state_dir
 
 KAFKA_MS = 10_000
 
@@ -191,7 +191,8 @@ class StateCorrupted(Fault):
             flip(table)
 
     async def heal(self, stack: Stack) -> None:
-        await stack.start(self.part)
+        """It ends once more for each damage that it finds, and starts without that state."""
+        await start_again(stack, self.part)
 
 
 @dataclass(frozen=True)

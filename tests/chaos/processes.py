@@ -21,6 +21,10 @@ START_SECONDS = 30
 STOP_SECONDS = 30
 
 
+class EndedWhileStarting(Exception):
+    """The process was gone before it was ready; the end of its log is in the message."""
+
+
 class Processes:
     """The pipeline as processes of their own.
 
@@ -58,7 +62,8 @@ class Processes:
         port = self._settings.port("edge_internal" if name == "edge" else name)
         async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as http:
             while True:
-                assert self.is_alive(name), self.log(name)
+                if not self.is_alive(name):
+                    raise EndedWhileStarting(f"{name}: {self.log(name)}")
                 try:
                     async with http.get(f"http://127.0.0.1:{port}/readyz") as answer:
                         if answer.status == 200:

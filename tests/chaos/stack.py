@@ -23,11 +23,12 @@ from sinks.migrate import migrate
 from chaos.brokers import Brokers, free_ports, running_brokers
 from chaos.confined import ConfinedPostgres
 from chaos.freeze import resume_tree, suspend_tree
-from chaos.processes import PIPELINE, Processes, running_processes
+from chaos.processes import PIPELINE, EndedWhileStarting, Processes, running_processes
 from chaos.proxy import Proxy
 
 POSTGRES = "postgres"
 SIMULATOR = "simulate"
+START_ATTEMPTS = 6  # as `sendtrace up` allows within a minute
 STAGES = {"joiner": JOINER, "rollup": ROLLUP}
 
 
@@ -77,6 +78,17 @@ class Stack(Protocol):
         ...
 
 
+async def start_again(stack: Stack, part: str) -> None:
+    """As a supervisor does: a part may end while it starts, to begin anew without its state."""
+    for attempt in range(START_ATTEMPTS):
+        try:
+            await stack.start(part)
+            return
+        except EndedWhileStarting:
+            if attempt + 1 == START_ATTEMPTS:
+                raise
+
+
 class LocalStack:
     """A stack of real processes on free ports of this machine."""
 
@@ -94,7 +106,7 @@ class LocalStack:
         self.links = links
         self.processes = processes
         self._postgres = postgres
-        self._postgres_dir = postgres_dir
+        self.postgres_dir = postgres_dir
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -119,7 +131,7 @@ class LocalStack:
             return
         if part == POSTGRES:
             self._postgres = await LocalPostgres.start(
-                self._postgres_dir, port=self._postgres.port, fsync=False
+                self.postgres_dir, port=self._postgres.port, fsync=False
             )
         elif number := _number(part):
             await self.brokers.start(number)

@@ -7,13 +7,11 @@ faults. Here a fault that does nothing, or one that does not end, is found.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import asyncpg
 import psutil
 import pytest
 from aiokafka import TopicPartition
@@ -25,6 +23,7 @@ from schemas.topics import QUARANTINE, RECEIPTS, SENDS, STATUSES, partition_of
 from sendtrace.runtime.kafka import KafkaClients, Record
 from sendtrace.runtime.settings import Settings
 
+from chaos.driving import done_to, flows, until
 from chaos.faults import (
     CUT,
     CUT_HALF_WAY,
@@ -32,7 +31,6 @@ from chaos.faults import (
     STALLED,
     Away,
     BadWeather,
-    Fault,
     Killed,
     KilledDuringScrape,
     OffsetsDeleted,
@@ -51,7 +49,6 @@ from chaos.stack import POSTGRES, SIMULATOR, LocalStack, running_stack, state_di
 from engine import status_body, status_headers
 
 RATE = 30
-SEEN_SECONDS = 20.0
 BROKER = "kafka-1"
 
 
@@ -75,27 +72,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Local
         yield started
 
 
-@contextlib.asynccontextmanager
-async def done_to(stack: LocalStack, fault: Fault) -> AsyncIterator[None]:
-    """Injected here, healed at the end also when what should be seen was not."""
-    assert fault.name
-    try:
-        await fault.inject(stack)
-        yield
-    finally:
-        await fault.heal(stack)
-    for part in stack.parts:
-        # A fault may end others than its part; whoever drives a stack starts them again.
-        await stack.start(part)
-
-
-async def until(seen: Callable[[], Awaitable[bool]], what: str) -> None:
-    deadline = time.monotonic() + SEEN_SECONDS
-    while not await seen():
-        assert time.monotonic() < deadline, f"never seen: {what}"
-        await asyncio.sleep(0.1)
-
-
 async def is_ready(stack: LocalStack, part: str) -> bool:
     port = stack.settings.port("edge_internal" if part == "edge" else part)
     try:
@@ -107,24 +83,6 @@ async def is_ready(stack: LocalStack, part: str) -> bool:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
-
-
-async def rows(stack: LocalStack) -> int:
-    database = await asyncpg.connect(stack.settings.postgres_dsn, timeout=5)
-    try:
-        return int(await database.fetchval("select count(*) from messages"))
-    finally:
-        await database.close()
-
-
-async def flows(stack: LocalStack) -> None:
-    """Until a message that was sent after now is in the warehouse: every hop works."""
-    before = await rows(stack)
-
-    async def is_more() -> bool:
-        return await rows(stack) > before
-
-    await until(is_more, "new rows in the warehouse")
 
 
 async def records(settings: Settings, topic: str, partition: int) -> list[Record]:
@@ -236,17 +194,17 @@ async def test_state_dropped(stack: LocalStack) -> None:
 
 async def test_state_corrupted(stack: LocalStack) -> None:
     directory = state_dir(stack.settings, "joiner")
-    async with done_to(stack, StateCorrupted("joiner")):
+    fault = StateCorrupted("joiner")
+    async with done_to(stack, fault):
         inodes = {path.stat().st_ino for path in directory.glob("*/*.sst")}
         assert inodes
-    await flows(stack)
 
     async def is_rebuilt() -> bool:
-        # The joiner ends when it reads what is damaged, and drops it when it starts again.
-        await stack.start("joiner")
+        await fault.heal(stack)
         return not inodes & {path.stat().st_ino for path in directory.glob("*/*.sst")}
 
     await until(is_rebuilt, "the damaged tables dropped")
+    await flows(stack)
 
 
 def test_a_flip_changes_sixteen_bytes_and_flips_back(tmp_path: Path) -> None:
