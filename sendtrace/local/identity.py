@@ -70,7 +70,10 @@ def choose_runner(program: Path, data_dir: Path) -> Runner:
     trial.mkdir(mode=0o700)
     try:
         for runner in candidates:
-            runner.give(trial)
+            try:
+                runner.give(trial)
+            except OSError:  # in a user namespace with few users that one may not exist
+                continue
             if runner.can_use(program, trial):
                 return runner
     finally:

@@ -17,6 +17,7 @@ import pytest
 
 from sendtrace.runtime.settings import Settings
 
+from chaos.confined import NAMESPACE
 from chaos.driving import done_to, flows, rows
 from chaos.faults import Away, DiskFull, Killed, RollingRestart, Suspended
 from chaos.stack import POSTGRES, SIMULATOR, LocalStack, running_stack, state_dir
@@ -39,7 +40,7 @@ async def _with_traffic(stack: LocalStack, directory: Path) -> None:
 
 def _require_mounts() -> None:
     trial = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True
+        [*NAMESPACE, "sh", "-c", "mount -t tmpfs tmpfs /mnt"], capture_output=True
     )
     said = trial.stderr.decode()
     assert trial.returncode == 0, f"this machine allows no mounts in user namespaces: {said}"

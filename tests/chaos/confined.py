@@ -15,6 +15,8 @@ from pathlib import Path
 from sendtrace.local.postgres import LocalPostgres
 from sendtrace.local.process import Child, LocalStackError
 
+# Ourselves, with the right to mount: PostgreSQL would refuse to be root.
+NAMESPACE = ("unshare", "--user", "--map-current-user", "--keep-caps", "--mount")
 PAUSE_SECONDS = 0.5
 STOP_SECONDS = 30.0
 
@@ -66,7 +68,7 @@ def run_on_tmpfs(folder: Path, size_bytes: int, command: list[str]) -> list[str]
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = 'mount -t tmpfs -o size="$1" tmpfs "$0" && shift && exec "$@"'
-    return ["unshare", "-Urm", "sh", "-c", script, str(folder), str(size_bytes), *command]
+    return [*NAMESPACE, "sh", "-c", script, str(folder), str(size_bytes), *command]
 
 
 async def _has_started(child: Child) -> bool:
