@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from processors.join.contribution import Totals
 from schemas.codec import Headers
 from schemas.topics import QUARANTINE
 from sendtrace.runtime.kafka import Record
+from sendtrace.runtime.outgoing import Outgoing
 from sendtrace.runtime.quarantine import Ratio, quarantine_headers
 
 REROUTED = "st_rerouted"
-
-
-class Outgoing(Struct, frozen=True):
-    """A record to be produced; ``topic`` without prefix."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
 
 
 class Aside:

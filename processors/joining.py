@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from processors.aside import Aside, Outgoing
+from processors.aside import Aside
 from processors.join import facts
 from processors.join.contribution import NOTHING, Contribution, Totals, contribution
 from processors.join.deadlines import fire, next_deadline
@@ -32,6 +32,7 @@ from schemas.rollup import Part
 from schemas.topics import LIFECYCLES, PARTS, PULSES, RECEIPTS, SENDS, STATUSES, partition_of
 from schemas.vonage.decode import Unusable, decode
 from sendtrace.runtime.kafka import Record
+from sendtrace.runtime.outgoing import Outgoing
 
 STAGE = "join"
 INPUTS = (SENDS, STATUSES, RECEIPTS, PULSES)

@@ -7,45 +7,17 @@ read_committed consumer is told is the end of all there will be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncIterator,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from processors.stage import EXPIRED, Stage
 from processors.store import DeadlineEntry, Entry, Meta, Store
 from schemas.codec import header
 from schemas.topics import TOTALS
-from sendtrace.runtime.kafka import Clients, Consumer, Partition, Record, stop_quietly
+from sendtrace.runtime.kafka import Consumer, Partition, Record
 from sendtrace.runtime.task import PositionLost, StartOver
 
 READ_TIMEOUT_SECONDS = 30.0
-
-
-@asynccontextmanager
-async def open_reader(
-    clients: Clients, partitions: Collection[Partition]
-) -> AsyncIterator[Consumer]:
-    """A reader of these partitions, all paused, at their beginning.
-
-    Assigned before anything is asked about them: offsets of a topic that is not in the client's
-    metadata yet cost it seconds of waiting.
-    """
-    reader = clients.reader()
-    reader.assign(list(partitions))
-    reader.pause(*partitions)
-    try:
-        await asyncio.wait_for(reader.start(), READ_TIMEOUT_SECONDS)
-        yield reader
-    finally:
-        await stop_quietly(reader)
 
 
 class Bounds(NamedTuple):

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from processors.aside import Outgoing
 from processors.join.contribution import Totals
 from processors.store import DeadlineEntry
 from sendtrace.runtime.kafka import Record
+from sendtrace.runtime.outgoing import Outgoing
 
 # Why a tombstone was written: the row stays, or it goes (DESIGN section 3).
 EXPIRED, FORGOTTEN = "expired", "forgotten"

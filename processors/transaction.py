@@ -24,8 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 from msgspec import Struct
 
-from processors.aside import Outgoing
-from processors.restore import bounds_of, open_reader, positions_within, read_changelog
+from processors.restore import bounds_of, positions_within, read_changelog
 from processors.stage import Changes, Stage, Tombstone
 from processors.store import Entry, Meta, Store
 from schemas.codec import Headers, decode_positions, decode_totals, encode
@@ -39,7 +38,9 @@ from schemas.totals import (
     state_key,
     totals_key,
 )
-from sendtrace.runtime.kafka import Batch, Clients, Partition, Producer, Record, stop_quietly
+from sendtrace.runtime.kafka import Clients, Partition, Producer, Record, stop_quietly
+from sendtrace.runtime.outgoing import Outgoing, batches_of
+from sendtrace.runtime.reading import open_reader
 from sendtrace.runtime.task import Fenced, StartOver
 
 # With the broker away aiokafka's awaits never end (AIOKAFKA 10): every one of ours does.
@@ -202,7 +203,7 @@ class TransactionTask:
             *(Outgoing(TOTALS, self._totals_partition, key, value, []) for key, value in totals),
             *changes.aside,
         ]
-        batches = list(_batches(producer, outgoing))
+        batches = list(batches_of(producer, outgoing))
         acks = [
             await producer.send_batch(batch, self._topic(topic), partition=partition)
             for topic, partition, batch in batches
@@ -262,33 +263,3 @@ def _stored(changes: Changes) -> Iterable[Entry]:
 
 def _reason(tombstone: Tombstone) -> Headers:
     return [("reason", tombstone.reason.encode())]
-
-
-def _batches(producer: Producer, outgoing: Iterable[Outgoing]) -> Iterable[tuple[str, int, Batch]]:
-    """Pack records into batches below the producer's limit, in order within each partition."""
-    open_batches: dict[tuple[str, int], Batch] = {}
-    for record in outgoing:
-        target = record.topic, record.partition
-        batch = open_batches.get(target)
-        if batch is None:
-            batch = open_batches[target] = producer.create_batch()
-        if _append(batch, record):
-            continue
-        yield (*target, batch)
-        batch = open_batches[target] = producer.create_batch()
-        # A record larger than a whole batch is taken by an empty one: see Batch.
-        if not _append(batch, record):
-            raise OversizeRecord(f"a record for {record.topic} does not fit into one batch")
-    for target, batch in open_batches.items():
-        yield (*target, batch)
-
-
-class OversizeRecord(Exception):
-    """A record of ours is larger than a batch may be: the bound of 64 facts makes that a bug."""
-
-
-def _append(batch: Batch, record: Outgoing) -> bool:
-    return (
-        batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
-        is not None
-    )

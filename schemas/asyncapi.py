@@ -21,6 +21,7 @@ from schemas import codec, topics
 from schemas.events import Erase, Revoke, Send, Verified
 from schemas.lifecycle import Lifecycle
 from schemas.pulses import Pulse
+from schemas.replayed import Replayed
 from schemas.rollup import Part, Rollup
 from schemas.topics import TOPICS, Topic
 from schemas.totals import PositionsRecord, TotalsKey, TotalsRecord
@@ -45,6 +46,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 _AFTER_REFUSAL = {"ce_afterrefusal": "`true`: came while, or soon after, the edge refused"}
+_REPLAYED = {"st_replayed": "`quarantine-<partition>-<offset>`: put through again from there"}
 _QUARANTINED = {
     "reason": "why it could not be used",
     "st_origin": "topic, partition and offset, where a processor put it aside",
@@ -56,8 +58,10 @@ def _bytes(name: str, summary: str, *ce_types: str, **headers: str) -> Message:
     return Message(name=name, summary=summary, ce_types=ce_types, headers=headers)
 
 
-def _ours(value: type[Struct], summary: str, *ce_types: str) -> Message:
-    return Message(name=value.__name__, summary=summary, ce_types=ce_types, value=value)
+def _ours(value: type[Struct], summary: str, *ce_types: str, **headers: str) -> Message:
+    return Message(
+        name=value.__name__, summary=summary, ce_types=ce_types, value=value, headers=headers
+    )
 
 
 def _tombstone(name: str) -> Message:
@@ -68,25 +72,26 @@ def _tombstone(name: str) -> Message:
 
 MESSAGES: Mapping[str, tuple[Message, ...]] = {
     topics.SENDS: (
-        _ours(Send, "One message as it was sent", codec.TYPE_SEND),
+        _ours(Send, "One message as it was sent", codec.TYPE_SEND, **_REPLAYED),
         _ours(Revoke, "Vonage was asked to take it back", codec.TYPE_REVOKE),
         _ours(Erase, "Its person is to be forgotten", codec.TYPE_ERASE),
     ),
     topics.STATUSES: (
         _bytes("Status", "A status webhook, as it came", codec.TYPE_STATUS,
-               codec.TYPE_STATUS_V01, **_AFTER_REFUSAL),
+               codec.TYPE_STATUS_V01, **_AFTER_REFUSAL, **_REPLAYED),
     ),
     topics.RECEIPTS: (
         _bytes("Receipt", "A receipt: body or query string, as it came", codec.TYPE_RECEIPT,
-               **_AFTER_REFUSAL),
+               **_AFTER_REFUSAL, **_REPLAYED),
     ),
     topics.INBOUND: (
         _bytes("Inbound", "A message that came in, as it came", codec.TYPE_INBOUND,
-               codec.TYPE_INBOUND_V01, codec.TYPE_SMS_INBOUND, **_AFTER_REFUSAL),
+               codec.TYPE_INBOUND_V01, codec.TYPE_SMS_INBOUND, **_AFTER_REFUSAL, **_REPLAYED),
     ),
     topics.QUARANTINE: (
         _bytes("Quarantined", "Bytes that could not be used, under the headers they had",
                **_QUARANTINED),
+        _ours(Replayed, "Which of these bytes were put through again", codec.TYPE_REPLAYED),
     ),
     topics.PULSES: (_ours(Pulse, "An edge takes webhooks", codec.TYPE_PULSE),),
     topics.LIFECYCLES: (

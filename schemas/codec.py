@@ -30,6 +30,7 @@ TYPE_REVOKE = "com.sendtrace.revoke.v1"
 TYPE_ERASE = "com.sendtrace.erase.v1"
 TYPE_QUARANTINE = "com.sendtrace.quarantine.v1"
 TYPE_PULSE = "com.sendtrace.pulse.v1"
+TYPE_REPLAYED = "com.sendtrace.replayed.v1"
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode

@@ -11,9 +11,10 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import click
 import msgspec
@@ -22,6 +23,8 @@ from sendtrace.runtime.durations import seconds_of
 from sendtrace.runtime.settings import Settings, from_environment
 
 OK, DIFFERS = 0, 5
+
+T = TypeVar("T")
 
 
 class Duration(click.ParamType[float]):
@@ -265,6 +268,34 @@ def verify(ledger: Path | None, wait_seconds: float, port_base: int | None, as_j
 
 
 @cli.command()
+@click.option(
+    "--from", "source", type=click.Choice(["quarantine"]), required=True, help="Where they lie."
+)
+@click.option("--reason", "reasons", multiple=True, help="Only what lies there for this reason.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def replay(source: str, reasons: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Put through again what lies in quarantine and is understood now.
+
+    Each record once, however often this runs, unchanged and with its original times. What was put
+    there on purpose (a stale webhook, a row that the database refuses) only with its --reason.
+    """
+    from sendtrace.replay import report as told
+    from sendtrace.replay import run
+    from sendtrace.runtime.kafka import KafkaClients
+
+    del source  # there is but one
+    settings = _settings()
+    report = _with_topics(
+        settings,
+        lambda: run.replay(
+            KafkaClients(settings), settings, reasons, dry_run=dry_run, now_us=_now_us
+        ),
+    )
+    click.echo(told.as_json(report) if as_json else told.as_text(report))
+
+
+@cli.command()
 @click.option("--jsonl", is_flag=True, help="The form of input and output: an object a line.")
 @click.argument("source", type=click.File("rb"), default="-")
 def decode(jsonl: bool, source: BinaryIO) -> None:
@@ -342,6 +373,21 @@ def _with_port_base(port_base: int | None) -> Settings:
     if port_base is None:
         return settings
     return msgspec.structs.replace(settings, port_base=port_base)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _with_topics(settings: Settings, work: Callable[[], Awaitable[T]]) -> T:
+    """A short task with Kafka: the topics are looked at first, as every process does."""
+    from sendtrace.runtime import topics as runtime_topics
+
+    async def run() -> T:
+        await runtime_topics.require(settings)
+        return await work()
+
+    return asyncio.run(run())
 
 
 def _positive(rate: float) -> float:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from rocksdict import DbClosedError
 
 from processors import wiring
-from processors.restore import open_reader
 from processors.store import Store
 from schemas.codec import Headers, decode_positions, decode_totals
 from schemas.topics import TOTALS
@@ -32,6 +31,7 @@ from sendtrace.runtime.kafka import (
     partitions_of,
     stop_quietly,
 )
+from sendtrace.runtime.reading import open_reader
 
 from engine import read_all, running_joiner
 from fakes.cluster import Cluster, MemoryCluster

@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from processors.join.contribution import contribution
 from processors.join.derive import summarise
 from processors.join.policy import Policy
-from processors.restore import open_reader
 from processors.store import Store
 from processors.wiring import JOINER, Process, running
 from schemas.codec import (
@@ -31,6 +30,7 @@ from schemas.topics import LIFECYCLES, PARTS, STATUSES, TOTALS, partition_of
 from schemas.totals import POSITIONS, LabelSet, label_set, parse_key
 from sendtrace.runtime.kafka import Clients, Record, partitions_of
 from sendtrace.runtime.loop import LoopMetrics
+from sendtrace.runtime.reading import open_reader
 from sendtrace.runtime.service import Health
 from sendtrace.runtime.settings import Settings
 

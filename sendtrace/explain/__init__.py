@@ -1,0 +1,1 @@
+"""``sendtrace explain``."""
