@@ -296,6 +296,32 @@ def replay(source: str, reasons: tuple[str, ...], dry_run: bool, as_json: bool) 
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def rebuild(as_json: bool) -> None:
+    """Derive the warehouse's rows from the topics anew, while the loader runs.
+
+    Readers see the old rows until all the new ones are there at once. Rows of messages that the
+    topics have forgotten stay. It may be stopped at any point, and run again.
+    """
+    from sendtrace.runtime import topics as runtime_topics
+    from sendtrace.runtime.kafka import KafkaClients
+    from sinks import rebuild as module
+
+    settings = _settings()
+
+    def told(progress: module.Progress) -> None:
+        share = 100 * progress.read // max(progress.total, 1)
+        click.echo(f"{progress.stage}: {progress.read:,} offsets, {share} %", err=True)
+
+    async def work() -> module.Report:
+        cluster_id = await runtime_topics.cluster_id(settings)
+        return await module.rebuild(KafkaClients(settings), settings, cluster_id, told)
+
+    report = _with_topics(settings, work)
+    click.echo(module.as_json(report) if as_json else module.as_text(report))
+
+
+@cli.command()
 @click.option("--jsonl", is_flag=True, help="The form of input and output: an object a line.")
 @click.argument("source", type=click.File("rb"), default="-")
 def decode(jsonl: bool, source: BinaryIO) -> None:

@@ -14,6 +14,7 @@ begin
             on messages, message_events, rollups, inbound to sendtrace_loader;
         grant select, insert, update on sink_offsets to sendtrace_loader;
         grant select, insert on sink_source to sendtrace_loader;
+        grant select on inbound_forgotten to sendtrace_loader;
     end if;
     if exists (select from pg_roles where rolname = 'sendtrace_reader') then
         execute format('grant usage on schema %I to sendtrace_reader', place);

@@ -97,7 +97,7 @@ class Warehouse(Protocol):
 
 
 # What a later try may mend: connection, shutdown and start, failover, deadlock, a full disk.
-_PASSING = (
+PASSING = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -107,7 +107,7 @@ _PASSING = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 # What lies in the row: its values, or a rule that someone put on the table.
-_REFUSALS = (
+REFUSALS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,  # a key too long for an index
@@ -174,26 +174,10 @@ class PostgresWarehouse:
         3. delete the forgotten, then upsert the rows: what begins anew begins with nothing;
         4. commit. If its answer is lost, the next try finds the offsets moved, and starts over.
         """
-        staged = (changes.messages, changes.events, changes.rollups, changes.inbound)
         async with self._session() as connection, connection.transaction():
-            for table, rows in zip(TABLES, staged, strict=True):
-                if rows:
-                    await connection.copy_records_to_table(
-                        statements.staging(table), records=rows, columns=table.names
-                    )
+            await stage(connection, changes)
             await _move(connection, expected, new)
-            await _delete(connection, MESSAGES, changes.deletions)
-            await _delete(connection, ROLLUPS, changes.rollup_deletions)
-            if changes.messages:
-                await connection.execute(statements.WRITE_MESSAGES)
-            if any(row[FRAGMENT] for row in changes.messages):
-                await connection.execute(statements.WRITE_FRAGMENTS)
-            if changes.rollups:
-                await connection.execute(statements.WRITE_ROLLUPS)
-            if any(row[FRAGMENT] for row in changes.rollups):
-                await connection.execute(statements.WRITE_ROLLUP_FRAGMENTS)
-            if changes.inbound:
-                await connection.execute(statements.WRITE_INBOUND)
+            await apply(connection, changes)
 
     async def purge(self, before: datetime, limit: int) -> int:
         deleted = 0
@@ -221,9 +205,9 @@ class PostgresWarehouse:
             raise SchemaMissing(
                 "The warehouse has no tables of sendtrace: run `sendtrace migrate`"
             ) from error
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise RowsRefused(f"PostgreSQL: {type(error).__name__}") from error
-        except _PASSING as error:
+        except PASSING as error:
             await self.close()
             raise WarehouseAway(f"PostgreSQL: {type(error).__name__}") from error
         except asyncpg.InterfaceError as error:
@@ -234,18 +218,25 @@ class PostgresWarehouse:
 
 
 async def _connect(dsn: str) -> asyncpg.Connection:
+    # Offsets and rows are lost or kept together, and what is lost is read again from Kafka:
+    # waiting for the disk at each commit would win nothing.
+    return await open_session(dsn, "sendtrace loader", synchronous_commit="off")
+
+
+async def open_session(
+    dsn: str,
+    name: str,
+    *,
+    command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
+    **server_settings: str,
+) -> asyncpg.Connection:
+    """A connection with the staging tables. ``name`` is what pg_stat_activity shows."""
     connection = await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_SECONDS,
-        command_timeout=COMMAND_TIMEOUT_SECONDS,
-        server_settings={
-            "application_name": "sendtrace loader",
-            # Offsets and rows are lost or kept together, and what is lost is read again from Kafka:
-            # waiting for the disk at each commit would win nothing.
-            "synchronous_commit": "off",
-            # The plan is always the same and trivial; compiling it costs more than it wins.
-            "jit": "off",
-        },
+        command_timeout=command_timeout_seconds,
+        # The plan is always the same and trivial; compiling it costs more than it wins.
+        server_settings={"application_name": name, "jit": "off", **server_settings},
     )
     try:
         for table in TABLES:
@@ -254,6 +245,32 @@ async def _connect(dsn: str) -> asyncpg.Connection:
         connection.terminate()
         raise
     return connection
+
+
+async def stage(connection: asyncpg.Connection, changes: Changes) -> None:
+    """COPY the rows to where nobody else sees them. They are gone with the transaction."""
+    staged = (changes.messages, changes.events, changes.rollups, changes.inbound)
+    for table, rows in zip(TABLES, staged, strict=True):
+        if rows:
+            await connection.copy_records_to_table(
+                statements.staging(table), records=rows, columns=table.names
+            )
+
+
+async def apply(connection: asyncpg.Connection, changes: Changes) -> None:
+    """Delete the forgotten, then upsert what was staged."""
+    await _delete(connection, MESSAGES, changes.deletions)
+    await _delete(connection, ROLLUPS, changes.rollup_deletions)
+    if changes.messages:
+        await connection.execute(statements.WRITE_MESSAGES)
+    if any(row[FRAGMENT] for row in changes.messages):
+        await connection.execute(statements.WRITE_FRAGMENTS)
+    if changes.rollups:
+        await connection.execute(statements.WRITE_ROLLUPS)
+    if any(row[FRAGMENT] for row in changes.rollups):
+        await connection.execute(statements.WRITE_ROLLUP_FRAGMENTS)
+    if changes.inbound:
+        await connection.execute(statements.WRITE_INBOUND)
 
 
 async def _move(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sinks.fragments import OF_MESSAGES, OF_ROLLUPS, SUCCESSES, VERSION, Rule
-from sinks.rows import EVENTS, INBOUND, MESSAGES, ROLLUPS, Column, Table
+from sinks.rows import EVENTS, INBOUND, MESSAGES, ROLLUPS, TABLES, Column, Table
 
 
 def staging(table: Table) -> str:
@@ -49,24 +49,34 @@ def _upsert(
     value_of: Callable[[str], str] = "excluded.{}".format,
     replaced_if: str = "",
     also: str = "",
+    source: str = "",
 ) -> str:
+    """From the staging table, or from a ``source`` that holds the stored types."""
     later = (
         f"(excluded.topic_epoch, excluded.source_offset) "
         f"> ({table.name}.topic_epoch, {table.name}.source_offset)"
     )
     values = [f"{name} = {value_of(name)}" for name in table.names if name not in table.key]
     values += [also] if also else []
+    selected = _comma(table.names if source else map(_selected, table.columns))
     return f"""
     insert into {table.name} ({_comma(table.names)})
-    select {_comma(map(_selected, table.columns))} from {staging(table)} as s where {condition}
+    select {selected} from {source or staging(table)} as s where {condition}
     on conflict ({_comma(table.key)}) do update set {_comma(values)}
     where {replaced_if or later}"""
 
 
-def _merge(rule: Rule, condition: str, also: str = "") -> str:
+def _merge(
+    rule: Rule, condition: str, *, replaced_if: str = "", also: str = "", source: str = ""
+) -> str:
     """What ``sinks.fragments.merged`` makes of each column."""
     return _upsert(
-        rule.table, condition, value_of=lambda name: _merged_value(rule, name), also=also
+        rule.table,
+        condition,
+        value_of=lambda name: _merged_value(rule, name),
+        replaced_if=replaced_if,
+        also=also,
+        source=source,
     )
 
 
@@ -135,8 +145,13 @@ with written as ({_merge(OF_MESSAGES, "s.fragment")}
 WRITE_ROLLUPS = _upsert(ROLLUPS, "not s.fragment", also="updated_at = now()")
 WRITE_ROLLUP_FRAGMENTS = _merge(OF_ROLLUPS, "s.fragment", also="updated_at = now()")
 
-# A repeat is the same message: it keeps the time at which it first came. A rebuild reads anew.
-WRITE_INBOUND = _upsert(INBOUND, replaced_if="excluded.topic_epoch > inbound.topic_epoch")
+# Whose sender was forgotten; the topic has it for some days more.
+_NOT_FORGOTTEN = """not exists (
+    select from inbound_forgotten as f where f.message_id = s.message_id)"""
+# A repeat is the same message: it keeps the time at which it first came.
+WRITE_INBOUND = _upsert(
+    INBOUND, _NOT_FORGOTTEN, replaced_if="excluded.topic_epoch > inbound.topic_epoch"
+)
 
 
 def delete(table: Table) -> str:
@@ -145,6 +160,58 @@ def delete(table: Table) -> str:
 delete from {table.name} as t
 using unnest($1::text[], $2::bigint[], $3::bigint[]) as d (key, topic_epoch, source_offset)
 where t.{key} = d.key and (d.topic_epoch, d.source_offset) > (t.topic_epoch, t.source_offset)"""
+
+
+def swap(shadow: str) -> tuple[tuple[str, str], ...]:
+    """What brings the tables to what a rebuild has derived in the schema ``shadow``: statements in
+    order, each with the table that it changes.
+
+    What the shadow does not know stays. A row that is as it was is not written again. Versions are
+    not compared: the shadow has read at least as far as the loader.
+    """
+    messages, events, rollups, inbound = (f"{shadow}.{table.name}" for table in TABLES)
+    same_event = " and ".join(f"s.{name} = e.{name}" for name in EVENTS.key)
+    statements = (
+        (MESSAGES, _delete_gone(MESSAGES, shadow)),
+        (ROLLUPS, _delete_gone(ROLLUPS, shadow)),
+        (MESSAGES, _rebuilt(MESSAGES, messages, "not s.fragment")),
+        (
+            EVENTS,
+            f"""
+            delete from message_events as e using {messages} as m
+            where m.message_id = e.message_id and not m.fragment
+                and not exists (select from {events} as s where {same_event})""",
+        ),
+        (MESSAGES, _merge(OF_MESSAGES, "s.fragment", replaced_if="true", source=messages)),
+        (EVENTS, _rebuilt(EVENTS, events)),
+        (ROLLUPS, _rebuilt(ROLLUPS, rollups, "not s.fragment")),
+        (ROLLUPS, _merge(OF_ROLLUPS, "s.fragment", replaced_if="true", source=rollups)),
+        # A repeat may be all that the topic still has: the first arrival stays.
+        (
+            INBOUND,
+            _rebuilt(INBOUND, inbound, _NOT_FORGOTTEN, "excluded.arrived_at <= inbound.arrived_at"),
+        ),
+    )
+    return tuple((table.name, statement) for table, statement in statements)
+
+
+def _delete_gone(table: Table, shadow: str) -> str:
+    [key] = table.key
+    return f"""
+    delete from {table.name} as t using {shadow}.gone as d
+    where d.kind = '{table.name}' and t.{key} = d.key"""
+
+
+def _rebuilt(table: Table, source: str, condition: str = "true", only_if: str = "true") -> str:
+    replaced_if = f"{only_if} and {_differs(table)}"
+    return _upsert(table, condition, replaced_if=replaced_if, source=source)
+
+
+def _differs(table: Table) -> str:
+    def row(of: str) -> str:
+        return f"({_comma(f'{of}.{name}' for name in table.names)})"
+
+    return f"{row(table.name)} is distinct from {row('excluded')}"
 
 
 COMPARE_AND_SET = """

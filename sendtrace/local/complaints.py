@@ -16,7 +16,8 @@ from sendtrace.runtime.settings import SettingsError
 from sendtrace.runtime.task import PositionLost
 from sendtrace.runtime.topics import DependencyAway, TopicsError
 from sinks.migrate import MigrationError
-from sinks.postgres import SchemaMissing, SourceChanged
+from sinks.postgres import RowsRefused, SchemaMissing, SourceChanged
+from sinks.rebuild import RebuildBusy
 
 CONFIGURATION, AWAY, DIFFERS = 3, 4, 5
 
@@ -30,6 +31,8 @@ FORESEEN = (
     PositionLost,
     SourceChanged,
     SchemaMissing,
+    RowsRefused,
+    RebuildBusy,
     TooMuchQuarantine,
     KafkaConnectionError,
     asyncpg.PostgresError,
@@ -57,9 +60,15 @@ def complaint(error: BaseException) -> Complaint | None:
     match error:
         case SettingsError() | TopicsError() | SchemaMissing():
             return Complaint(str(error), CONFIGURATION)
-        case DependencyAway() | LocalStackError():
+        case DependencyAway() | LocalStackError() | RebuildBusy():
             return Complaint(str(error), AWAY)
-        case MigrationError() | PositionLost() | SourceChanged() | TooMuchQuarantine():
+        case (
+            MigrationError()
+            | PositionLost()
+            | SourceChanged()
+            | RowsRefused()
+            | TooMuchQuarantine()
+        ):
             return Complaint(str(error), DIFFERS)
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
             advice = "set SENDTRACE_POSTGRES_DSN to a user and a database that exist"

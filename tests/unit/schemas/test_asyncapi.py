@@ -40,7 +40,7 @@ def test_every_header_of_a_cloud_event_is_told() -> None:
         ce_type=codec.TYPE_SEND, ce_id="1", source="/", at_us=0, content_type="a/b"
     )
     headers = document()["components"]["messages"]["Send"]["headers"]
-    assert {name for name, _ in written} == set(headers["properties"])
+    assert {name for name, _ in written} | {"st_replayed"} == set(headers["properties"])
 
 
 def test_every_reference_leads_somewhere() -> None:
