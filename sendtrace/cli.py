@@ -322,6 +322,44 @@ def rebuild(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--recipient", help="The person's number; - reads it from standard input.")
+@click.option("--message-id", "message_ids", multiple=True, help="A message; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Say how many, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def forget(
+    recipient: str | None, message_ids: tuple[str, ...], dry_run: bool, as_json: bool
+) -> None:
+    """Forget a person: every message to a number, and what came in from it.
+
+    Of a message nothing but its id is kept, whatever comes later. Prints how many, never which.
+    """
+    from schemas.vonage.fields import ID_LENGTH
+    from sendtrace import forget as module
+    from sendtrace.runtime.kafka import KafkaClients
+
+    if recipient == "-":
+        recipient = sys.stdin.readline()
+    recipient = (recipient or "").strip() or None
+    if bool(recipient) == bool(message_ids):
+        raise click.UsageError("either --recipient or --message-id")
+    if not all(0 < len(each) <= ID_LENGTH and "\0" not in each for each in message_ids):
+        raise click.BadParameter("not an id", param_hint="--message-id")
+    settings = _settings()
+    report = _with_topics(
+        settings,
+        lambda: module.forget(
+            KafkaClients(settings),
+            settings,
+            recipient=recipient,
+            message_ids=message_ids,
+            dry_run=dry_run,
+            now_us=_now_us,
+        ),
+    )
+    click.echo(msgspec.json.encode(report).decode() if as_json else module.as_text(report))
+
+
+@cli.command()
 @click.option("--jsonl", is_flag=True, help="The form of input and output: an object a line.")
 @click.argument("source", type=click.File("rb"), default="-")
 def decode(jsonl: bool, source: BinaryIO) -> None:

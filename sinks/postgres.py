@@ -217,6 +217,28 @@ class PostgresWarehouse:
             raise WarehouseAway("PostgreSQL: the connection is closed") from error
 
 
+@asynccontextmanager
+async def short_session(dsn: str, name: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for one question of a command; what goes wrong is said as of the warehouse."""
+    try:
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            server_settings={"application_name": name},
+        )
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+    except asyncpg.UndefinedTableError as error:
+        raise SchemaMissing(
+            "The warehouse has no tables of sendtrace: run `sendtrace migrate`"
+        ) from error
+    except PASSING as error:
+        raise WarehouseAway(f"PostgreSQL: {type(error).__name__}") from error
+
+
 async def _connect(dsn: str) -> asyncpg.Connection:
     # Offsets and rows are lost or kept together, and what is lost is read again from Kafka:
     # waiting for the disk at each commit would win nothing.
