@@ -360,6 +360,29 @@ def forget(
 
 
 @cli.command()
+@click.argument("message_id")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--show-numbers", is_flag=True, help="Show phone numbers, too.")
+def explain(message_id: str, as_json: bool, show_numbers: bool) -> None:
+    """Say what happened to a message, and why its outcome is what it is.
+
+    From the warehouse; where that is away or does not know it, from the topic. Exit 5: nobody knows
+    it.
+    """
+    from sendtrace.explain import found as looked_up
+    from sendtrace.explain import report, words
+    from sendtrace.runtime.kafka import KafkaClients
+
+    settings = _settings()
+    found = asyncio.run(looked_up.find(KafkaClients(settings), settings, message_id))
+    if found is None:
+        click.echo("no message has this id, as far as warehouse and topic know", err=True)
+        sys.exit(DIFFERS)
+    told = words.tell(found, show_numbers=show_numbers)
+    click.echo(report.as_json(told) if as_json else report.as_text(told))
+
+
+@cli.command()
 @click.option("--jsonl", is_flag=True, help="The form of input and output: an object a line.")
 @click.argument("source", type=click.File("rb"), default="-")
 def decode(jsonl: bool, source: BinaryIO) -> None:

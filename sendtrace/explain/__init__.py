@@ -1,1 +1,1 @@
-"""``sendtrace explain``."""
+"""``sendtrace explain``: what happened to one message, in words, for support."""

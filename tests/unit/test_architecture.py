@@ -28,6 +28,8 @@ PLANTED = [
     (LAYERS, "ingest/planted.py", "import sendtrace.simulator.traffic"),
     (LAYERS, "sendtrace/simulator/planted.py", "import sendtrace.local.stack"),
     (LAYERS, "sendtrace/local/planted.py", "import sendtrace.cli"),
+    (LAYERS, "sinks/planted.py", "import sendtrace.replay.run"),
+    (LAYERS, "sendtrace/explain/planted.py", "import sendtrace.forget"),
     (PURE, "schemas/planted.py", "import asyncio"),
     (PURE, "schemas/vonage/planted.py", "import time"),
     (PURE, "processors/join/planted.py", "import aiokafka"),

@@ -18,11 +18,13 @@ from sendtrace.local.process import LocalStackError
 from sendtrace.runtime.settings import SettingsError
 from sendtrace.runtime.topics import DependencyAway, TopicsError
 from sinks.migrate import MigrationError
+from sinks.postgres import RowsRefused
+from sinks.rebuild import RebuildBusy
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "up", "down", "edge", "joiner", "rollup", "exporter", "loader", "simulate", "topics",
-    "migrate", "verify", "config", "decode", "doctor",
+    "migrate", "verify", "config", "decode", "doctor", "replay", "rebuild", "forget", "explain",
 ]  # fmt: skip
 # Nobody listens on port 1: away at once.
 AWAY = {
@@ -113,6 +115,26 @@ def test_another_number_of_brokers_than_the_data_is_of_is_refused_in_a_sentence(
     assert "begun with --brokers 1" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("replay", "--from", "quarantine"),
+        ("rebuild",),
+        ("forget", "--message-id", "x"),
+        ("explain", "x"),
+    ],
+)
+def test_what_works_on_the_data_is_4_too_when_kafka_is_away(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, **AWAY)
+    assert (result.returncode, result.stdout) == (4, "")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_replay_knows_one_place() -> None:
+    assert run("replay").returncode == 2
+    assert run("replay", "--from", "elsewhere").returncode == 2
+
+
 def test_the_doctor_says_what_to_do_and_is_4_when_something_is_away(tmp_path: Path) -> None:
     result = run("doctor", "--json", SENDTRACE_DATA_DIR=str(tmp_path), **AWAY)
     findings = {finding["name"]: finding for finding in json.loads(result.stdout)}
@@ -149,6 +171,8 @@ def test_the_simulator_refuses_other_machines(tmp_path: Path) -> None:
         (ConnectionRefusedError("x"), 4),
         (asyncpg.CannotConnectNowError("x"), 4),
         (MigrationError("x"), 5),
+        (RowsRefused("x"), 5),
+        (RebuildBusy("x"), 4),
         (ExceptionGroup("", [ExceptionGroup("", [DependencyAway("x")])]), 4),
     ],
 )
