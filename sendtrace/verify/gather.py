@@ -9,7 +9,6 @@ import aiohttp
 import asyncpg
 from prometheus_client.parser import text_string_to_metric_families
 
-from processors.restore import open_reader
 from schemas.topics import (
     INBOUND,
     LIFECYCLES,
@@ -22,6 +21,7 @@ from schemas.topics import (
     TOTALS,
 )
 from sendtrace.runtime.kafka import Clients, Partition, partitions_of
+from sendtrace.runtime.reading import open_reader
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.topics import DependencyAway
 from sendtrace.verify.found import Kept, Key, Series
