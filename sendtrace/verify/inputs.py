@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from processors.aside import REROUTED
-from schemas.codec import event_id, header
+from schemas.codec import TYPE_REPLAYED, event_id, header
 from schemas.rollup import Part
 from schemas.topics import (
     INBOUND,
@@ -28,6 +28,7 @@ from schemas.topics import (
     TOTALS,
 )
 from schemas.totals import parse_key
+from sendtrace.replay.judging import REPLAYED
 from sendtrace.simulator.requests import Logged
 from sendtrace.verify.found import Difference, Found, Kept
 
@@ -84,10 +85,12 @@ def changed(requests: Sequence[Logged], found: Found) -> Iterator[Difference]:
 
 
 def _own(found: Found, topic: str) -> Iterator[Kept]:
-    """Without the copies that a processor made: re-routed, or quarantined by it."""
+    """Without the copies that others made: re-routed or quarantined by a processor, replayed; and
+    without the marks of a replay."""
     for kept in found.topics[topic]:
         names = {name for name, _ in kept.headers}
-        if REROUTED not in names and not (topic == QUARANTINE and "st_origin" in names):
+        is_copy = names & {REROUTED, REPLAYED} or (topic == QUARANTINE and "st_origin" in names)
+        if not is_copy and header(kept.headers, "ce_type") != TYPE_REPLAYED:
             yield kept
 
 

@@ -241,6 +241,48 @@ async def test_while_the_loader_runs_and_messages_come_in(stack: Stack, tmp_path
     assert reports[1].changed["inbound"] == 0  # nothing to mend, nothing written
 
 
+async def test_what_the_loader_loads_before_the_lock_is_not_taken_back(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shadow is older then, and the loader would never read it again."""
+    locked = rebuilding._Shadow.locked
+
+    @asynccontextmanager
+    async def late(shadow: Any) -> AsyncIterator[None]:
+        await put(stack, lifecycle("m1", "submitted", "delivered"))
+        await stack.until("select count(*) from messages where outcome = 'delivered'", 1)
+        async with locked(shadow):
+            yield
+
+    monkeypatch.setattr(rebuilding._Shadow, "locked", late)
+    await put(stack, lifecycle("m1", "submitted"))
+    async with stack.loading():
+        await stack.until("select count(*) from messages", 1)
+        await stack.rebuild()
+    assert await stack.tables() == await stack.loaded_anew()
+
+
+async def test_the_loader_waits_while_the_tables_are_swapped(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its newer row would be replaced by the shadow's. Readers do not wait."""
+    swap = rebuilding._Shadow.swap
+
+    async def slow(shadow: Any, report: Report) -> None:
+        await put(stack, lifecycle("m1", "submitted", "delivered"))
+        await asyncio.sleep(1)
+        assert [row[0] for row in await stack.ask("select outcome from messages")] == ["pending"]
+        await swap(shadow, report)
+
+    monkeypatch.setattr(rebuilding._Shadow, "swap", slow)
+    await put(stack, lifecycle("m1", "submitted"))
+    async with stack.loading():
+        await stack.until("select count(*) from messages", 1)
+        await stack.rebuild()
+        await stack.until("select outcome from messages", "delivered")
+    assert await stack.tables() == await stack.loaded_anew()
+
+
 class Killed(BaseException):
     """The process is gone."""
 
@@ -389,7 +431,7 @@ async def test_one_at_a_time(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_another_cluster_s_rows_are_left_alone(stack: Stack) -> None:
     async with stack.loading():
-        await stack.until("select count(*) from sink_source", 3)
+        await stack.until("select count(*) from sink_offsets", 9)
     with pytest.raises(SourceChanged, match="of Kafka cluster"):
         await rebuild(stack.clients, stack.settings, "another")
     await run(stack, "update sink_offsets set next = 1000 where partition = 1")

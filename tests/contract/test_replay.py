@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 import pytest
+from aiokafka.errors import KafkaError
 from click.testing import CliRunner
 
 from schemas.codec import TYPE_QUARANTINE, TYPE_STATUS, Headers, cloud_event, header
@@ -19,6 +20,7 @@ from sendtrace.replay.run import Overtaken, Report, replay
 from sendtrace.runtime.kafka import Clients, KafkaClients, Record, partitions_of, stop_quietly
 from sendtrace.runtime.reading import open_reader, read_until
 from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.topics import DependencyAway
 
 from engine import running_joiner, status_body, until_joined
 from fakes.cluster import Cluster, MemoryCluster
@@ -148,6 +150,16 @@ async def test_a_run_that_is_overtaken_stops_and_doubles_nothing(cluster: Cluste
     assert ids(await records_of(clients, settings, STATUSES, 5)) == Counter(
         f"ce-{n}" for n in range(5)
     )
+
+
+async def test_a_send_that_fails_is_not_marked_as_put_through() -> None:
+    cluster = MemoryCluster(Settings(topic_prefix="test.", partitions=3))
+    await put_aside(cluster.clients, cluster.settings, kept(1))
+    cluster.log.failing_sends = [KafkaError()]
+    with pytest.raises(DependencyAway, match="run it again"):
+        await once_more(cluster)
+    assert (await once_more(cluster)).topics[STATUSES] == 1
+    assert ids(await records_of(cluster.clients, cluster.settings, STATUSES)) == {"ce-1": 1}
 
 
 class Killed(BaseException):
