@@ -55,6 +55,7 @@ class MemoryLog:
         self.groups: dict[str, list[MemoryConsumer]] = {}
         # The next sends in transactions that fail: as in aiokafka, only their future tells.
         self.failing_sends: list[Exception] = []
+        self.failing_plain_sends: list[Exception] = []  # the same, of those outside
         self._names = itertools.count()
 
     # -- the port (sendtrace.runtime.kafka.Clients) --------------------------------------------
@@ -222,8 +223,9 @@ class MemoryProducer:
         log = self.log.log(tp)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         now_ms = self.log.now_ms()
-        if self.log.failing_sends and self.id is not None:
-            future.set_exception(self.log.failing_sends.pop(0))
+        failing = self.log.failing_plain_sends if self.id is None else self.log.failing_sends
+        if failing:
+            future.set_exception(failing.pop(0))
             return future
         future.set_result(RecordMetadata(topic, partition, tp, len(log), now_ms, 1, 0))
         for key, value, headers in batch.entries:

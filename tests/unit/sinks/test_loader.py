@@ -330,7 +330,7 @@ async def test_one_row_that_the_database_refuses_does_not_hold_the_others_up() -
 async def test_what_is_refused_is_in_quarantine_before_the_position_moves() -> None:
     log, warehouse = MemoryLog(), MemoryWarehouse()
     warehouse.refused = {"bad"}
-    log.failing_sends = [KafkaError()]
+    log.failing_plain_sends = [KafkaError()]
     summary = Summary(outcome="delivered", sender="bad")
     log.put(TOPIC, 0, b"m1", encode(Lifecycle(message_id="m1", summary=summary)))
     with pytest.raises(KafkaError):
