@@ -7,7 +7,7 @@ read_committed consumer is told is the end of all there will be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from processors.stage import EXPIRED, Stage
@@ -27,30 +27,38 @@ class Bounds(NamedTuple):
     end: int
 
 
-async def bounds_of(reader: Consumer, partitions: Sequence[Partition]) -> dict[Partition, Bounds]:
-    """Ask before anything is fetched: the answer would wait behind the fetch's long poll."""
-    begins = await reader.beginning_offsets(partitions)
-    ends = await reader.end_offsets(partitions)
-    return {tp: Bounds(begins[tp], ends[tp]) for tp in partitions}
+async def bounds_of(reader: Consumer, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
+    """Quick before anything is fetched; after that the answer waits behind a long poll."""
+    wanted = list(partitions)
+    begins = await reader.beginning_offsets(wanted)
+    ends = await reader.end_offsets(wanted)
+    return {tp: Bounds(begins[tp], ends[tp]) for tp in wanted}
 
 
-def positions_within(
-    bounds: Mapping[Partition, Bounds], known: Mapping[Partition, int | None]
+async def positions_within(
+    reader: Consumer, bounds: Mapping[Partition, Bounds], known: Mapping[Partition, int | None]
 ) -> dict[Partition, int]:
     """A known position as it is; none yet: the log's beginning. Raises PositionLost.
 
-    A position outside the log is never reset in silence: records would be lost or doubled.
+    A position outside the log is never reset in silence: records would be lost or doubled. Bounds
+    that were asked for before the position was read may be too old: another owner may have read on.
     """
-    result = {}
+    if not all(_holds(bounds[tp], position) for tp, position in known.items()):
+        bounds = await bounds_of(reader, known)
     for tp, position in known.items():
-        begin, end = bounds[tp]
-        if position is not None and not begin <= position <= end:
+        if not _holds(bounds[tp], position):
+            begin, end = bounds[tp]
             raise PositionLost(
                 f"{tp.topic}-{tp.partition} holds offsets {begin} to {end}, but the next "
                 f"to read is {position}: records were deleted unread, or the topic was made anew"
             )
-        result[tp] = begin if position is None else position
-    return result
+    return {
+        tp: bounds[tp].begin if position is None else position for tp, position in known.items()
+    }
+
+
+def _holds(bounds: Bounds, position: int | None) -> bool:
+    return position is None or bounds.begin <= position <= bounds.end
 
 
 async def read_changelog(

@@ -123,7 +123,7 @@ class TransactionTask:
             )
             self._load()
             known = {self._own(name): self._next.get(name) for name in config.inputs}
-            positions = positions_within(bounds, known)
+            positions = await positions_within(reader, bounds, known)
             self._next = {name: positions[self._own(name)] for name in config.inputs}
 
     def _load(self) -> None:
