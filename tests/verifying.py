@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from prometheus_client import generate_latest
@@ -56,9 +57,11 @@ async def played(
     scenario: str,
     faults: Sequence[Fault] = (),
     row_fault: Kind | None = None,
+    **settings_changed: Any,
 ) -> Played:
     """Play a scenario in memory, and read everything when it has come to rest."""
     cluster, warehouse = _cluster(tmp_path), MemoryWarehouse()
+    cluster.settings = msgspec.structs.replace(cluster.settings, **settings_changed)
     honest = cluster.clients
     if faults:
         cluster.clients = TamperingClients(honest, cluster.settings.topic_prefix, faults)

@@ -50,6 +50,19 @@ async def test_everything_is_equal(tmp_path: Path) -> None:
     assert report.compared["series of /metrics"] > 100
 
 
+async def test_label_sets_at_their_bound_are_no_difference(tmp_path: Path) -> None:
+    run = await played(tmp_path, 120, 1, "everything", label_set_limit=30)
+    report = run.report()
+    assert report.differences == []
+    assert report.notes == [
+        "label sets reached their bound: only sums over all labels are compared"
+    ]
+    of_other = {series: n for series, n in run.found.figures.items() if series[0] == "events"}
+    assert any(dict(labels)["input"] == "other" for _, labels in of_other)
+    run.found.figures = {**run.found.figures, next(iter(of_other)): 10_000}
+    assert [each.where for each in run.report().differences] == ["metrics"]
+
+
 @pytest.mark.parametrize("kind", ["drop", "double", "alter"])
 async def test_one_record_at_any_stage_is_found(kind: Kind, tmp_path: Path) -> None:
     planted = faults(kind)
