@@ -19,6 +19,10 @@ from sendtrace.simulator.compare import (
     rollup_differences,
 )
 from sendtrace.verify.found import Difference, Found
+from sinks.rows import INBOUND
+
+_ID = INBOUND.names.index("message_id")
+_WHOSE = tuple(map(INBOUND.names.index, ("api", "channel", "account")))
 
 
 def messages(
@@ -94,6 +98,21 @@ def _rollup(told: ledger.Rollup, rollup: Rollup, now_us: int, slack_us: int) -> 
         return sentences  # its messages settle one after the other just now
     seen = asdict(rollup.summary) | {"kind": rollup.kind}
     return sentences or rollup_differences(told, standings, seen)
+
+
+def inbound(book: ledger.Book, found: Found, compared: Counter[str]) -> Iterator[Difference]:
+    """Whoever wrote to us is told by API, channel and account; an edge could keep it elsewhere."""
+    there = {row[_ID]: [row[at] for at in _WHOSE] for row in found.tables[INBOUND.name].values()}
+    for message_id, told in book.inbound.items():
+        if message_id not in book.complete:
+            continue
+        compared["inbound messages"] += 1
+        wanted = [told.api, told.channel, told.account]
+        seen = there.get(message_id)
+        if seen is None:
+            yield Difference("inbound", message_id, "it was sent, and is not there")
+        elif seen != wanted:
+            yield Difference("inbound", message_id, f"it is {seen!r}, not {wanted!r}")
 
 
 def underived(found: Found, policy: Policy) -> Iterator[Difference]:

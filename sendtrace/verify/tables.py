@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from schemas.codec import header
 from schemas.topics import INBOUND, LIFECYCLES, ROLLUPS
 from sendtrace.verify.found import Difference, Found, Key, last_of
 from sinks import rows
-from sinks.changes import Message, inbound_change, message_change, rollup_change
+from sinks.changes import (
+    Deletion,
+    Message,
+    Unusable,
+    inbound_change,
+    message_change,
+    rollup_change,
+)
 from sinks.rows import InboundReading, Row, Table, Version
 
 # Not compared: the epoch is the warehouse's own.
@@ -29,20 +37,24 @@ def differences(found: Found, compared: Counter[str]) -> Iterator[Difference]:
         change = message_change(kept.key, kept.value, kept.headers, version)
         if kept.value is None or found.lifecycles[key].fragment:
             outlived.add((key,))
+        elif isinstance(change, Unusable):
+            yield _of_no_use(key, change)
         elif isinstance(change, Message):
             messages[(key,)] = change.row
             events |= {row[: len(rows.EVENTS.key)]: row for row in change.events}
     yield from _table(found, rows.MESSAGES, messages, outlived, compared)
     yield from _table(found, rows.EVENTS, events, outlived, compared)
     rolled: dict[Key, Row] = {}
-    gone: set[Key] = set()
+    gone: set[Key] = set()  # the same
     for key, kept in last_of(found.topics[ROLLUPS]).items():
         version = Version(0, kept.partition, kept.offset)
         row = rollup_change(kept.key, kept.value, kept.headers, version)
-        if isinstance(row, tuple) and kept.value is not None:
-            rolled[(key,)] = row
-        else:
+        if isinstance(row, Unusable):
+            yield _of_no_use(key, row)
+        elif isinstance(row, Deletion) or row is None or found.rollups[key].fragment:
             gone.add((key,))
+        else:
+            rolled[(key,)] = row
     yield from _table(found, rows.ROLLUPS, rolled, gone, compared)
     yield from _inbound(found, compared)
 
@@ -55,13 +67,20 @@ def _inbound(found: Found, compared: Counter[str]) -> Iterator[Difference]:
             kept.value, kept.headers, kept.timestamp_ms * 1000, InboundReading(),
             Version(0, kept.partition, kept.offset),
         )  # fmt: skip
-        if isinstance(row, tuple):
+        if isinstance(row, Unusable):
+            yield _of_no_use(header(kept.headers, "ce_id") or "", row)
+        else:
             keys.add(row[: len(rows.INBOUND.key)])
     there = found.tables[rows.INBOUND.name].keys()
     compared["rows of inbound"] = len(keys)
     for key in sorted(keys ^ there, key=str):
         wanted = "has no row" if key in keys else "has a row, and is not in the topic"
         yield Difference("warehouse", str(key[0]), f"{rows.INBOUND.name} {wanted}")
+
+
+def _of_no_use(key: str, change: Unusable) -> Difference:
+    """The loader says so as well: it put it into quarantine, and there is no row."""
+    return Difference("warehouse", key, f"no row can be made of it: {change.reason}")
 
 
 def _table(
