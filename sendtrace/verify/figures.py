@@ -58,9 +58,7 @@ def events(found: Found, compared: Counter[str]) -> Iterator[Difference]:
 
 def _is_bound_reached(found: Found) -> bool:
     """Beyond the bound every label says so; by itself one may be called like that: a sender."""
-    return any(
-        labels and all(value == OTHER for _, value in labels) for _, labels in found.figures
-    )
+    return any(labels and all(value == OTHER for _, value in labels) for _, labels in found.figures)
 
 
 def _expected(found: Found) -> Counter[Series]:

@@ -22,8 +22,7 @@ POLL_SECONDS = 0.5
 # After the last thing that was seen to move: longer than an interval of every stage, and a render
 # of the exporter.
 REST_SECONDS = 2.0
-# How much later than its deadline a message may settle: the grace, a wake-up, a commit.
-GRACE_SECONDS = 60.0
+# How much later than its deadline and the grace a message may settle: a wake-up, a commit.
 SETTLE_SECONDS = 5.0
 
 Say = Callable[[str], None]
@@ -76,7 +75,7 @@ def _told(ledger_path: Path) -> _Told:
 
 def slack_us(settings: Settings) -> int:
     """Within so much after a deadline both of its sides are right."""
-    return int((GRACE_SECONDS / settings.time_scale + SETTLE_SECONDS) * 1_000_000)
+    return int((settings.grace_seconds / settings.time_scale + SETTLE_SECONDS) * 1_000_000)
 
 
 async def _settled(book: Book, settings: Settings, until: float, say: Say) -> None:
