@@ -400,7 +400,27 @@ def test_pods_are_scraped_once(default: list[Object], full: list[Object]) -> Non
     assert not any(map(scraped, processes(full)))
     [monitor] = [each for each in full if each["kind"] == "PodMonitor"]
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    relabelings = endpoint.pop("relabelings")
     assert endpoint == {"port": "health", "path": "/metrics", "interval": "30s"}
+    # The jobs by whose names the alerts go.
+    prometheus = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    jobs = {config["job_name"] for config in prometheus["scrape_configs"]}
+    assert {job_of(each, relabelings) for each in processes(full)} == jobs
+    assert all(re.fullmatch("sendtrace-.+", job) for job in jobs)
+
+
+def job_of(each: Object, relabelings: list[Object]) -> str:
+    """As Prometheus would name it, with the default action and regex."""
+    [rule] = relabelings
+    assert rule.keys() == {"sourceLabels", "targetLabel", "replacement"}
+    assert rule["targetLabel"] == "job"
+    labels = {
+        "__meta_kubernetes_pod_label_" + re.sub(r"\W", "_", name): value
+        for name, value in each["spec"]["template"]["metadata"]["labels"].items()
+    }
+    [source] = rule["sourceLabels"]
+    job: str = rule["replacement"].replace("$1", labels[source])
+    return job
 
 
 def test_from_outside_only_webhooks_can_be_reached(full: list[Object]) -> None:
