@@ -34,8 +34,9 @@ class Database:
             size: int = await connection.fetchval(
                 "select pg_database_size(current_database())", timeout=TIMEOUT_SECONDS
             )
+            await connection.close(timeout=TIMEOUT_SECONDS)
         except (OSError, TimeoutError, asyncpg.PostgresError):
             return None
         finally:
-            await connection.close(timeout=TIMEOUT_SECONDS)
+            connection.terminate()  # one that does not answer does not say goodbye either
         return size
