@@ -38,6 +38,8 @@ def compare(
     report.differences += tables.differences(found, report.compared)
     report.differences += figures.differences(found, report.compared, report.notes)
     report.differences += figures.events(found, report.compared)
+    if not book.complete:
+        report.notes.append("nothing was sent to its end, so no outcome is known to be right")
     if not found.is_at_rest:
         report.notes.append("something was still under way when the time was up")
     return report

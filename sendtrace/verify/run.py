@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from processors.policies import policy_of
 from sendtrace.runtime.kafka import Clients
-from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.settings import Settings, SettingsError
 from sendtrace.simulator.ledger import Book, read_ledger
 from sendtrace.simulator.requests import FILE as REQUESTS_FILE
 from sendtrace.simulator.requests import Logged, read_requests
@@ -31,9 +33,9 @@ Say = Callable[[str], None]
 async def verify(
     settings: Settings, clients: Clients, ledger_path: Path, wait_seconds: float, say: Say
 ) -> Report:
-    """Compare, for at most ``wait_seconds`` of waiting. Raises DependencyAway."""
+    """Compare, for at most ``wait_seconds`` of waiting. Raises DependencyAway, SettingsError."""
     until = time.monotonic() + wait_seconds
-    await _settled(read_ledger(ledger_path), settings, until, say)
+    await _settled(_told(ledger_path).book, settings, until, say)
     while True:
         is_at_rest = await _at_rest(settings, clients, until, say)
         report = await _compared(settings, clients, ledger_path, is_at_rest)
@@ -69,8 +71,19 @@ class _Told(NamedTuple):
 
 
 def _told(ledger_path: Path) -> _Told:
-    requests = read_requests(ledger_path.with_name(REQUESTS_FILE))
-    return _Told(read_ledger(ledger_path), requests)
+    """Raises SettingsError with a sentence: to find nothing different from nothing says nothing."""
+    path = ledger_path.with_name(REQUESTS_FILE)
+    try:
+        requests = read_requests(path)
+        path = ledger_path
+        book = read_ledger(path)
+    except (OSError, msgspec.ValidationError) as error:
+        raise SettingsError(
+            f"{path} cannot be read ({error}): `sendtrace simulate` writes it"
+        ) from None
+    if not book.ids:
+        raise SettingsError(f"{path} names no message: `sendtrace simulate` writes what it sends")
+    return _Told(book, requests)
 
 
 def slack_us(settings: Settings) -> int:

@@ -225,3 +225,25 @@ def test_a_wrong_accounts_file_is_3_and_config_says_so_after_the_list(tmp_path: 
     assert result.returncode == 3
     assert "SENDTRACE_DEADLINES" in result.stdout
     assert result.stderr.startswith("[accounts.a] parents, number 1: no [accounts.<api key>]")
+
+
+@pytest.mark.parametrize(
+    ("ledger", "requests", "told"),
+    [
+        ("", None, "requests.jsonl cannot be read"),
+        ("", "", "ledger.jsonl names no message"),
+        ('{"line":"complete","ids":["a"]}\n', "", "ledger.jsonl names no message"),
+        ('{"some":"thing"}\n', "", "ledger.jsonl cannot be read"),
+    ],
+)
+def test_verify_needs_something_that_was_sent(
+    ledger: str, requests: str | None, told: str, tmp_path: Path
+) -> None:
+    """Nothing compared with nothing would be equal."""
+    (tmp_path / "ledger.jsonl").write_text(ledger)
+    if requests is not None:
+        (tmp_path / "requests.jsonl").write_text(requests)
+    done = run("verify", "--ledger", str(tmp_path / "ledger.jsonl"), **AWAY)
+    assert done.returncode == 3
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
