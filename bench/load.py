@@ -17,11 +17,15 @@ from schemas.codec import encode
 CONNECTIONS = 64
 
 
-def request(number: int) -> bytes:
+def message_id(number: int) -> str:
+    return f"cccccccc-0000-4000-8000-{number:012d}"
+
+
+def request(number: int, sender: str = "447700900001") -> bytes:
     """A v1 status of some 300 bytes with an id of its own."""
     body = (
-        f'{{"message_uuid":"cccccccc-0000-4000-8000-{number:012d}","to":"447700900000",'
-        '"from":"447700900001","timestamp":"2026-11-22T05:00:01Z","status":"delivered",'
+        f'{{"message_uuid":"{message_id(number)}","to":"447700900000",'
+        f'"from":"{sender}","timestamp":"2026-11-22T05:00:01Z","status":"delivered",'
         '"client_ref":"order-4711","usage":{"currency":"EUR","price":"0.0333"},"channel":"sms",'
         '"destination":{"network_code":"23410"},"sms":{"count_total":"1"}}'
     ).encode()
@@ -31,16 +35,21 @@ def request(number: int) -> bytes:
     )
 
 
+async def answer(reader: asyncio.StreamReader) -> str:
+    """The status of one answer, which is read to its end."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+    await reader.readexactly(int(length or 0))
+    return head[9:12].decode()
+
+
 async def connection(port: int, numbers: range, seconds: list[float], codes: Counter[str]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for number in numbers:
         began = time.perf_counter()
         writer.write(request(number))
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-        await reader.readexactly(int(length or 0))
+        codes[await answer(reader)] += 1
         seconds.append(time.perf_counter() - began)
-        codes[head[9:12].decode()] += 1
     writer.close()
     await writer.wait_closed()
 

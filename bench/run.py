@@ -21,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
-from bench import open_messages
+from bench import open_messages, visible
 from sendtrace.local.kafka import LocalKafka
 from sendtrace.local.process import choose_port, port_is_free
 from sendtrace.runtime import topics
@@ -141,6 +141,7 @@ async def main() -> None:
         finally:
             await kafka.stop()
     opened = await open_messages.measure_apart()
+    seen = await visible.measure(console, visible.FULL)
     decoded = run("bench.decode", settings=Settings())
     table = Table(title="decode: microseconds a call")
     for column in ("what", "us"):
@@ -151,6 +152,7 @@ async def main() -> None:
     show(console, "edge: per webhook answered 200", edged, "cpu_us_per_request")
     show(console, "join: per input event", joined, "cpu_us_per_event")
     open_messages.show(console, opened)
+    visible.show(console, seen)
 
 
 if __name__ == "__main__":
