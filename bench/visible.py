@@ -93,7 +93,8 @@ class Step(Struct, frozen=True):
 class Figures(Struct, frozen=True):
     steps: list[Step]
     rate: float  # half of the highest that was held
-    busy: float  # the machine's load, per core
+    busy_before: float  # the machine's load per core, before the stack
+    busy: float  # the same at the end, the stack's own in it
     lifecycle_seconds: list[float]
     row_seconds: list[float]
     figure_seconds: list[float]
@@ -313,17 +314,22 @@ async def visible(
 
 
 async def measure(console: Console, plan: Plan) -> Figures:
+    busy_before = load_per_core()
     with tempfile.TemporaryDirectory() as directory:
         async with stack(Path(directory)) as settings:
             database = await asyncpg.connect(settings.postgres_dsn)
             try:
-                return await _measured(console, settings, database, plan)
+                return await _measured(console, settings, database, plan, busy_before)
             finally:
                 await database.close()
 
 
 async def _measured(
-    console: Console, settings: Settings, database: asyncpg.Connection, plan: Plan
+    console: Console,
+    settings: Settings,
+    database: asyncpg.Connection,
+    plan: Plan,
+    busy_before: float,
 ) -> Figures:
     first = 0
     await step(settings, database, RATES[0], 2, first)  # what is slow once
@@ -331,24 +337,36 @@ async def _measured(
     for rate in RATES:
         first += 1_000_000
         steps.append(await step(settings, database, rate, plan.step_seconds, first))
-        console.print(steps[-1])
+        console.print(told(steps[-1]), soft_wrap=True)
         if not steps[-1].is_held:
             break
     half = max((one.rate for one in steps if one.is_held), default=RATES[0]) / 2
     first += 1_000_000
     found = await visible(settings, database, half, plan.seconds, first)
-    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return Figures(steps, half, busy, *found)
+    return Figures(steps, half, busy_before, load_per_core(), *found)
+
+
+def load_per_core() -> float:
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
+def told(one: Step) -> str:
+    return (
+        f"{one.rate:,} webhooks/s {'held' if one.is_held else 'not held'}: slowest answer "
+        f"{one.slowest_seconds:.2f} s, at the end {one.last_seconds:.2f} s, rows "
+        f"{one.behind_seconds:.2f} s behind"
+    )
+
+
 def show(console: Console, figures: Figures) -> None:
     table = Table(
         title=f"from 200 on, at {figures.rate:,.0f} webhooks/s: half of the highest rate held "
-        f"({figures.held:,}); load {figures.busy:.1f} a core"
+        f"({figures.held:,}); load a core {figures.busy_before:.1f} before, "
+        f"{figures.busy:.1f} after"
     )
     for column in ("seconds until", "samples", "p50", "p99", "goal for p99"):
         table.add_column(column, justify="right")
