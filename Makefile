@@ -70,7 +70,8 @@ full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed $(PROMETHEUS_INSTALLE
 postgres-test: $(ALL_INSTALLED) $(POSTGRES_INSTALLED) $(POSTGRES_17_INSTALLED)
 	@for programs in $(POSTGRES_PROGRAMS); do \
 		TEST_POSTGRES_PROGRAMS=$(CURDIR)/$$programs $(ALL)/bin/pytest \
-			tests/contract/test_warehouse.py tests/contract/test_views.py || exit 1; \
+			tests/contract/test_warehouse.py tests/contract/test_views.py \
+			tests/contract/test_rebuild.py || exit 1; \
 	done
 
 test-all: test wheel-test full-test postgres-test ## Everything: `make test`, the wheel, and all examples
