@@ -96,10 +96,9 @@ $(ALL_INSTALLED): requirements/all.txt pyproject.toml
 	@touch $@
 
 # Some four minutes, once.
-$(HELM):
-	@command -v go >/dev/null || { echo "Go 1.26 or newer is needed to build helm"; exit 1; }
+$(HELM): | $(ALL_INSTALLED)
 	@mkdir -p $(@D)
-	GOBIN=$(CURDIR)/$(@D) go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	GOBIN=$(CURDIR)/$(@D) $(ALL)/bin/go install helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 	@mv $(@D)/helm $@
 
 $(ASYNCAPI)/.installed: tests/all/asyncapi/package.json tests/all/asyncapi/package-lock.json
