@@ -18,19 +18,21 @@ from processors.join.contribution import NOTHING, Contribution, Totals, contribu
 from processors.join.deadlines import fire, next_deadline
 from processors.join.derive import summarise
 from processors.join.forgetting import forget_at_us, is_remnant, remnant
-from processors.join.gaps import Gaps
+from processors.join.gaps import Gaps, decode_gaps
 from processors.join.policy import Policy
-from processors.keyed import Keyed
+from processors.keyed import Keyed, StoredDue
 from processors.rollup.parts import parts_to_tell
 from processors.stage import EXPIRED, FORGOTTEN, Changes
 from processors.store import Store
 from schemas.codec import decode_lifecycle, encode
 from schemas.events import Erase, Event, Revoke, Send
-from schemas.lifecycle import Lifecycle
+from schemas.formats import NewerFormat, reader
+from schemas.lifecycle import FORMAT, Lifecycle
 from schemas.pulses import decode_pulse
 from schemas.rollup import Part
 from schemas.topics import LIFECYCLES, PARTS, PULSES, RECEIPTS, SENDS, STATUSES, partition_of
 from schemas.vonage.decode import Unusable, decode
+from schemas.vonage.reasons import Reason
 from sendtrace.runtime.kafka import Record
 from sendtrace.runtime.outgoing import Outgoing
 
@@ -40,16 +42,7 @@ GAPS = "@gaps"
 # An hour of one edge's pulses: the position must not fall behind retention when nothing happens.
 PULSES_PER_COMMIT = 360
 
-decode_gaps = msgspec.json.Decoder(Gaps).decode
-
-
-class _Due(Struct):
-    """What the index needs of a restored lifecycle."""
-
-    due_at_us: int | None = None
-
-
-decode_due = msgspec.json.Decoder(_Due).decode
+decode_due = reader(StoredDue, FORMAT, Lifecycle.__name__)
 
 
 class StageConfig(Struct, frozen=True):
@@ -111,18 +104,22 @@ class Joining:
 
     def _feed_pulses(self, records: Sequence[Record]) -> int:
         """Pulses alone are no reason to commit, but for a gap that closed, or once an hour."""
-        closed = len(self._gaps.closed)
+        closed, aside = len(self._gaps.closed), len(self._aside.records)
         for record in records:
             try:
                 pulse = decode_pulse(record.value or b"")
             except msgspec.DecodeError:
                 self._aside.quarantine(PULSES, record, "not a pulse")
-                return 1
+                continue
+            except NewerFormat:
+                self._aside.quarantine(PULSES, record, Reason.NEWER_FORMAT)
+                continue
             # An edge whose clock runs ahead would leave a gap that lasts until its time has come.
             at_us = min(pulse.at_us, record.timestamp * 1000)
             self._gaps = self._gaps.with_pulse(at_us, self._policy.time_scale)
         self._pulses += len(records)
-        if self._pulses < PULSES_PER_COMMIT and len(self._gaps.closed) == closed:
+        told = len(self._gaps.closed) > closed or len(self._aside.records) > aside
+        if self._pulses < PULSES_PER_COMMIT and not told:
             return 0
         self._pulses = 0
         return 1

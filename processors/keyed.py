@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from processors.stage import Tombstone
 from processors.store import DeadlineEntry, Store
 
@@ -22,6 +24,13 @@ class Due(Protocol):
 
     @property
     def due_at_us(self) -> int | None: ...
+
+
+class StoredDue(Struct):
+    """What the index needs of a value that is restored."""
+
+    v: int = 1
+    due_at_us: int | None = None
 
 
 V = TypeVar("V", bound=Due)

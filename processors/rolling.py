@@ -13,23 +13,24 @@ from msgspec.structs import replace
 
 from processors.aside import Aside
 from processors.join.contribution import Contribution, Totals
-from processors.joining import StageConfig, decode_due
-from processors.keyed import Keyed
+from processors.joining import StageConfig
+from processors.keyed import Keyed, StoredDue
 from processors.rollup import merge
 from processors.rollup.contribution import NOTHING, contribution
 from processors.rollup.derive import summarise
 from processors.stage import EXPIRED, Changes
 from processors.store import Store
-from schemas.codec import encode
-from schemas.rollup import Part, Rollup
+from schemas.codec import decode_part, decode_rollup, encode
+from schemas.formats import NewerFormat, reader
+from schemas.rollup import FORMAT, Rollup
 from schemas.topics import PARTS, ROLLUPS, partition_of
+from schemas.vonage.reasons import Reason
 from sendtrace.runtime.kafka import Record
 
 STAGE = "rollup"
 INPUTS = (PARTS,)
 
-decode_part = msgspec.json.Decoder(Part).decode
-decode_rollup = msgspec.json.Decoder(Rollup).decode
+decode_due = reader(StoredDue, FORMAT, Rollup.__name__)
 
 
 class Rolling:
@@ -59,6 +60,9 @@ class Rolling:
             key = (record.key or b"").decode()
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._aside.quarantine(topic, record, "not a part")
+            return
+        except NewerFormat:
+            self._aside.quarantine(topic, record, Reason.NEWER_FORMAT)
             return
         if not key:
             self._aside.quarantine(topic, record, "a part without a key")

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from schemas import events, lifecycle, rollup, totals
 from schemas.events import Arrival, Erase, Revoke, Send
+from schemas.formats import reader
 from schemas.lifecycle import Lifecycle
 from schemas.numbers import iso_us, parse_iso_us
+from schemas.rollup import Part, Rollup
 from schemas.totals import PositionsRecord, TotalsRecord
 
 Headers = list[tuple[str, bytes]]
@@ -34,12 +37,14 @@ TYPE_REPLAYED = "com.sendtrace.replayed.v1"
 
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
-decode_send = msgspec.json.Decoder(Send).decode
-decode_revoke = msgspec.json.Decoder(Revoke).decode
-decode_erase = msgspec.json.Decoder(Erase).decode
-decode_lifecycle = msgspec.json.Decoder(Lifecycle).decode
-decode_totals = msgspec.json.Decoder(TotalsRecord).decode
-decode_positions = msgspec.json.Decoder(PositionsRecord).decode
+decode_send = reader(Send, events.FORMAT)
+decode_revoke = reader(Revoke, events.FORMAT)
+decode_erase = reader(Erase, events.FORMAT)
+decode_lifecycle = reader(Lifecycle, lifecycle.FORMAT)
+decode_part = reader(Part, rollup.FORMAT)
+decode_rollup = reader(Rollup, rollup.FORMAT)
+decode_totals = reader(TotalsRecord, totals.FORMAT)
+decode_positions = reader(PositionsRecord, totals.FORMAT)
 
 
 def event_id(method: str, path: str, raw: bytes) -> str:

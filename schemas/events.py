@@ -14,6 +14,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+# Of sends, revokes and erases.
+FORMAT = 1
+
 # Bounds of text. A client reference is people's own: 100 characters, whatever they are. The others
 # count the bytes of their JSON, since a character can take six, and 64 facts must fit in 256 KiB.
 CLIENT_REF_LENGTH = 100
@@ -142,7 +145,7 @@ class Send(Struct, frozen=True, omit_defaults=True, kw_only=True):
     Never holds credentials or the text.
     """
 
-    v: int = 1
+    v: int = 1  # a record without it is of format 1: this default never changes
     message_id: str
     send_id: str
     api: Api
@@ -188,7 +191,7 @@ class Send(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Revoke(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Someone asked Vonage to take a message back: a captured PATCH with ``revoked``."""
 
-    v: int = 1
+    v: int = 1  # a record without it is of format 1: this default never changes
     message_id: str
     arrived_at_us: ArrivalUs
     account: str | None = None
@@ -197,7 +200,7 @@ class Revoke(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Erase(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A person is to be forgotten: everything personal about this message goes."""
 
-    v: int = 1
+    v: int = 1  # a record without it is of format 1: this default never changes
     message_id: str
     arrived_at_us: ArrivalUs
 

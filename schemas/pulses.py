@@ -5,8 +5,11 @@ Edge and joiner must agree on how often that is, or a joiner sees gaps where the
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Struct
+
+from schemas.formats import reader
+
+FORMAT = 1
 
 _EVERY_SECONDS = 10.0
 # A time scale divides the pause down to this and no further: a pulse through Kafka takes some
@@ -27,4 +30,4 @@ class Pulse(Struct, frozen=True, kw_only=True):
     at_us: int
 
 
-decode_pulse = msgspec.json.Decoder(Pulse).decode
+decode_pulse = reader(Pulse, FORMAT)

@@ -21,7 +21,7 @@ RollupOutcome = Outcome | Literal["partial"]
 class Part(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One message as it stood when its lifecycle changed: value of topic ``parts``."""
 
-    v: int = FORMAT
+    v: int = 1  # a record without it is of format 1: this default never changes
     message_id: str
     kind: Kind
     send_id: str | None = None
@@ -80,7 +80,7 @@ class RollupSummary(Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Rollup(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """All parts of one send or workflow, sorted by message id, and what follows."""
 
-    v: int = FORMAT
+    v: int = 1  # a record without it is of format 1: this default never changes
     id: str  # workflow_id, else send_id: the key
     kind: Kind = "parts"
     items: tuple[Item, ...] = ()

@@ -17,10 +17,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from schemas import rollup as rollups
-from schemas.codec import decode_lifecycle, header
-from schemas.lifecycle import FORMAT
-from schemas.rollup import Rollup
+from schemas.codec import decode_lifecycle, decode_rollup, header
+from schemas.formats import NewerFormat
 from schemas.vonage.decode import Unusable as NotUnderstood
 from schemas.vonage.decode import decode_inbound
 from schemas.vonage.reasons import Reason
@@ -40,7 +38,6 @@ from sinks.rows import (
     row_of,
 )
 
-decode_rollup = msgspec.json.Decoder(Rollup).decode
 _EVENT_KEY = len(EVENTS.key)  # the first columns
 
 Headers = Sequence[tuple[str, bytes]]
@@ -99,7 +96,7 @@ def message_change(
         lifecycle = decode_lifecycle(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Unusable(RowReason.UNDECODABLE)
-    if lifecycle.v > FORMAT:
+    except NewerFormat:
         return Unusable(RowReason.NEWER_FORMAT)
     if lifecycle.message_id.encode() != key:
         return Unusable(RowReason.OTHER_KEY)
@@ -123,7 +120,7 @@ def rollup_change(
         rollup = decode_rollup(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Unusable(RowReason.ROLLUP_UNDECODABLE)
-    if rollup.v > rollups.FORMAT:
+    except NewerFormat:
         return Unusable(RowReason.ROLLUP_NEWER_FORMAT)
     if rollup.id.encode() != key:
         return Unusable(RowReason.ROLLUP_OTHER_KEY)

@@ -13,7 +13,7 @@ import msgspec
 
 from schemas.codec import decode_totals
 from schemas.metrics import CATALOGUE, Metric, withdrawn
-from schemas.totals import FORMAT, Histogram, TotalsRecord, parse_key
+from schemas.totals import Histogram, TotalsRecord, parse_key
 
 LabelValues = tuple[str, ...]  # in the order of the metric's labels
 
@@ -142,9 +142,6 @@ def _labels_of(key: bytes) -> Mapping[str, str] | None:
 
 def _decoded(key: bytes, value: bytes) -> TotalsRecord:
     try:
-        record = decode_totals(value)
+        return decode_totals(value)
     except msgspec.DecodeError as error:
         raise TotalsError(f"totals of {key!r} cannot be read: {error}") from error
-    if record.v > FORMAT:
-        raise TotalsError(f"totals of {key!r} have format {record.v}; this version reads {FORMAT}")
-    return record

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from schemas.formats import reader
 from schemas.numbers import SECOND_US
 from schemas.pulses import every_seconds
 
@@ -21,13 +22,15 @@ TOLERATED_PULSES = 3
 KEPT_SECONDS = 7 * 24 * 3600.0
 MAX_GAPS = 1_000
 
+FORMAT = 1
+
 Gap = tuple[int, int]  # from, to, in microseconds since 1970
 
 
 class Gaps(Struct, frozen=True):
     """What is known of pulses. ``with_pulse`` and ``until`` answer new values."""
 
-    v: int = 1
+    v: int = 1  # a record without it is of format 1: this default never changes
     last_us: int | None = None
     closed: tuple[Gap, ...] = ()
 
@@ -49,6 +52,9 @@ class Gaps(Struct, frozen=True):
         if self.last_us is None or now_us - self.last_us <= _tolerance_us(time_scale):
             return self.closed
         return (*self.closed, (self.last_us, now_us))
+
+
+decode_gaps = reader(Gaps, FORMAT)
 
 
 def _tolerance_us(time_scale: float) -> int:

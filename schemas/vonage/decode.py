@@ -25,6 +25,7 @@ from schemas.codec import (
     header,
 )
 from schemas.events import Arrival, Erase, Event, Inbound, Revoke, Send
+from schemas.formats import NewerFormat
 from schemas.vonage import messages_inbound, sms_inbound
 from schemas.vonage.fields import from_json
 from schemas.vonage.messages import decode_status
@@ -118,6 +119,8 @@ def _send(
         return Unusable(Reason.SEND_KIND)
     try:
         found = decode_one(value)
+    except NewerFormat:
+        return Unusable(Reason.NEWER_FORMAT)
     except (msgspec.DecodeError, RecursionError, ValueError):
         return Unusable(Reason.SEND_MALFORMED)
     return found if found.message_id else Unusable(Reason.NO_MESSAGE_ID)

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     LINE = "line does not have the form of an input line"
     SEND_MALFORMED = "send record does not have the form of a send"
     SEND_KIND = "send record of a kind not yet understood"
+    NEWER_FORMAT = "record of a newer format"
     TOPIC = "topic has no decoder"
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import asyncpg
 from aiokafka.errors import KafkaConnectionError
 
+from schemas.formats import NewerFormat
 from sendtrace.local.process import LocalStackError
 from sendtrace.runtime.quarantine import TooMuchQuarantine
 from sendtrace.runtime.settings import SettingsError
@@ -28,6 +29,7 @@ FORESEEN = (
     DependencyAway,
     LocalStackError,
     MigrationError,
+    NewerFormat,
     PositionLost,
     SourceChanged,
     SchemaMissing,
@@ -64,6 +66,7 @@ def complaint(error: BaseException) -> Complaint | None:
             return Complaint(str(error), AWAY)
         case (
             MigrationError()
+            | NewerFormat()
             | PositionLost()
             | SourceChanged()
             | RowsRefused()

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import msgspec
 from msgspec import Struct
 
-from schemas.codec import decode_lifecycle
+from schemas.codec import decode_lifecycle, decode_rollup
 from schemas.lifecycle import Lifecycle
 from schemas.rollup import Rollup
 from schemas.topics import LIFECYCLES, ROLLUPS
@@ -19,8 +18,6 @@ from sinks.rows import Row
 # A series: the metric's name (without prefix and `_total`) and its labels, sorted.
 Series = tuple[str, tuple[tuple[str, str], ...]]
 Key = tuple[object, ...]
-
-decode_rollup = msgspec.json.Decoder(Rollup).decode
 
 
 class Difference(Struct, frozen=True):

@@ -11,11 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from processors.aside import REROUTED
-from schemas.codec import TYPE_REPLAYED, event_id, header
-from schemas.rollup import Part
+from schemas.codec import TYPE_REPLAYED, decode_part, event_id, header
 from schemas.topics import (
     INBOUND,
     LIFECYCLES,
@@ -31,8 +28,6 @@ from schemas.totals import parse_key
 from sendtrace.replay.judging import REPLAYED
 from sendtrace.simulator.requests import Logged
 from sendtrace.verify.found import Difference, Found, Kept
-
-_decode_part = msgspec.json.Decoder(Part).decode
 
 # Where the edge may put a webhook. A send is many records, and has its own comparison.
 WEBHOOKS = (STATUSES, RECEIPTS, INBOUND, QUARANTINE)
@@ -111,7 +106,7 @@ def doubled(found: Found) -> Iterator[Difference]:
 def _written_as(topic: str, kept: Kept) -> object:
     """What the value is of. None: a state of the task, which is written with every commit."""
     if topic == PARTS:
-        return kept.key, _decode_part(kept.value or b"").message_id
+        return kept.key, decode_part(kept.value or b"").message_id
     if topic == TOTALS and not isinstance(parse_key(kept.key or b"").labels, dict):
         return None
     return kept.key

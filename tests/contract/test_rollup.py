@@ -6,9 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from processors.rolling import decode_rollup
 from processors.wiring import ROLLUP
-from schemas.codec import TYPE_SEND, Headers, cloud_event, encode
+from schemas.codec import TYPE_SEND, Headers, cloud_event, decode_rollup, encode
 from schemas.events import Send
 from schemas.metrics import ROLLUPS as ROLLUPS_METRIC
 from schemas.rollup import Part, Rollup

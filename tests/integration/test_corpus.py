@@ -25,10 +25,9 @@ from ingest.calls import parse
 from processors.join import facts
 from processors.join.derive import summarise
 from processors.join.policy import Policy
-from processors.rolling import decode_rollup
 from processors.rollup.parts import part_of
 from processors.wiring import ROLLUP
-from schemas.codec import header
+from schemas.codec import decode_rollup, header
 from schemas.events import Event, Send
 from schemas.lifecycle import Lifecycle
 from schemas.rollup import Part

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from processors.rolling import decode_rollup
 from schemas import rollup as topic
+from schemas.codec import decode_rollup
 from schemas.lifecycle import Lifecycle
 from schemas.metrics import MESSAGES
 from schemas.topics import INBOUND, RECEIPTS, ROLLUPS, STATUSES

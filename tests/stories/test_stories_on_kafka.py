@@ -25,10 +25,9 @@ from ingest.handlers import Dependencies
 from ingest.metrics import Metrics
 from ingest.publish import Publisher
 from ingest.reread import reread_accounts
-from processors.rolling import decode_rollup
 from processors.rollup.parts import part_of
 from processors.wiring import ROLLUP
-from schemas.codec import decode_lifecycle
+from schemas.codec import decode_lifecycle, decode_rollup
 from schemas.lifecycle import Lifecycle
 from schemas.numbers import SECOND_US
 from schemas.rollup import Rollup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from schemas.formats import NewerFormat
 from sendtrace.local.complaints import FORESEEN, complaint
 from sendtrace.runtime.quarantine import TooMuchQuarantine
 from sendtrace.runtime.task import PositionLost
@@ -13,6 +14,7 @@ from sinks.postgres import SchemaMissing, SourceChanged
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (NewerFormat, 5),
         (PositionLost, 5),
         (SourceChanged, 5),
         (SchemaMissing, 3),

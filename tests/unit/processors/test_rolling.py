@@ -6,9 +6,9 @@ from aiokafka import ConsumerRecord
 
 from processors.join.policy import Policy
 from processors.joining import StageConfig
-from processors.rolling import Rolling, decode_rollup
+from processors.rolling import Rolling
 from processors.store import Meta
-from schemas.codec import encode
+from schemas.codec import decode_rollup, encode
 from schemas.lifecycle import Outcome
 from schemas.metrics import ROLLUPS, withdrawn
 from schemas.rollup import Part

@@ -5,6 +5,7 @@ import random
 import msgspec
 import pytest
 
+from schemas.formats import NewerFormat
 from schemas.metrics import ACCEPT_LATENCY, CARRIER_LATENCY, CATALOGUE, COST, MESSAGES, Metric
 from schemas.totals import (
     Histogram,
@@ -176,10 +177,14 @@ def test_positions_and_other_states_are_not_counted() -> None:
         (key(EU), None),
         (key(EU), b"no json"),
         (key(EU), b'{"counters":{"messages":"many"}}'),
-        (key(EU), b'{"v":2}'),
         (key(LATENCY), b'{"histograms":{"carrier_latency":{"buckets":[1,2]}}}'),
     ],
 )
 def test_what_sendtrace_never_wrote_is_refused(bad_key: bytes | None, value: bytes | None) -> None:
     with pytest.raises(TotalsError):
         Sums().apply(bad_key, value)
+
+
+def test_totals_of_a_newer_version_are_refused() -> None:
+    with pytest.raises(NewerFormat, match=r"TotalsRecord of format 2 .* up to 1"):
+        Sums().apply(key(EU), b'{"v":2}')
