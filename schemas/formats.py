@@ -1,7 +1,7 @@
 """Which formats of our own values are read: those up to the newest that this version knows.
 
 A newer one is refused, and never read as if it were known: what this version has no field for would
-be gone with the next write (docs/decisions/0016, 0045).
+be gone with the next write (docs/decisions/0016, 0048).
 """
 
 from __future__ import annotations
