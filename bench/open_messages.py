@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -135,6 +136,12 @@ class JoinerProcess:
     def cpu_seconds(self) -> float:
         times = self._memory.cpu_times()
         return float(times.user + times.system)
+
+    def suspend(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     async def end(self, *, kill: bool) -> None:
         if kill:
