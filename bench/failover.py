@@ -124,7 +124,8 @@ async def frozen(rounds: Rounds) -> float:
     async with joiner_process(rounds.settings) as joiner, rounds.outputs() as reader:
         await joiner.until_ready()
         await rounds.outage(reader, time.monotonic())
-        load = asyncio.create_task(_load(rounds))
+        enough = asyncio.Event()
+        load = asyncio.create_task(_load(rounds, enough))
         try:
             for _ in range(FREEZE_TRIES):
                 await asyncio.sleep(0.23)
@@ -140,12 +141,12 @@ async def frozen(rounds: Rounds) -> float:
                     await asyncio.sleep(0.1)
             return time.monotonic() - stopped_at
         finally:
-            load.cancel()
-            await asyncio.gather(load, return_exceptions=True)
+            enough.set()
+            await load
 
 
-async def _load(rounds: Rounds) -> None:
-    while True:
+async def _load(rounds: Rounds, enough: asyncio.Event) -> None:
+    while not enough.is_set():
         await produce(rounds.clients, rounds.settings, rounds.events())
 
 
