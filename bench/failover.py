@@ -35,6 +35,8 @@ from sendtrace.runtime.kafka import KafkaClients, partitions_of
 from sendtrace.runtime.settings import Settings
 
 MESSAGES = 100_000
+# Each event needs an open message of its own, also those of the load before a freeze.
+LEAST_MESSAGES = 20_000
 WAIT_SECONDS = 180.0
 FREEZE_TRIES = 50
 # DESIGN section 9: same joiner, state kept.
@@ -164,6 +166,8 @@ async def _is_open(rounds: Rounds, reader: AIOKafkaConsumer) -> bool:
 
 
 async def main(messages: int) -> None:
+    if messages < LEAST_MESSAGES:
+        raise SystemExit(f"at least {LEAST_MESSAGES:,} messages are needed")
     console = Console(width=120)
     with tempfile.TemporaryDirectory() as directory:
         kafka = await LocalKafka.start(Path(directory) / "kafka", heap_megabytes=1024)
