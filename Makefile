@@ -25,7 +25,8 @@ POSTGRES_PROGRAMS = $(POSTGRES)/bin $(POSTGRES_17)/node_modules/@embedded-postgr
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down lint unit test wheel-test full-test postgres-test test-all bench dashboard clean
+.PHONY: help up down lint unit test wheel-test full-test postgres-test test-all chaos chaos-plants \
+	bench dashboard clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +76,14 @@ postgres-test: $(ALL_INSTALLED) $(POSTGRES_INSTALLED) $(POSTGRES_17_INSTALLED)
 	done
 
 test-all: test wheel-test full-test postgres-test ## Everything: `make test`, the wheel, and all examples
+
+# With a plant only the faults that show it fall, and it must be found.
+chaos: $(INSTALLED) ## Faults under traffic for 40 minutes, and nothing lost or doubled (ARGS=--short)
+	PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(PLANT),--plant $(PLANT)) $(ARGS)
+
+chaos-plants: $(INSTALLED) ## Faults planted in the program: each must be found
+	PYTHONPATH=tests $(BIN)/python -m chaos --all-plants $(ARGS)
 
 bench: $(INSTALLED) ## Measure what docs and BENCH promise
 	$(BIN)/python bench/run.py

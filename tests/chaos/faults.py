@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from chaos.proxy import Weather
 from chaos.stack import STAGES, Stack, start_again, state_dir
 
 KAFKA_MS = 10_000
+# Of slow connections, until a process is in the middle of something.
+SLOW_SECONDS = 2.0
 
 
 class Fault(ABC):
@@ -39,6 +42,11 @@ class Fault(ABC):
     @property
     @abstractmethod
     def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str:
+        """The name that the report counts under: whichever broker it was, it is the same fault."""
+        return re.sub(r"kafka-\d", "kafka", self.name)
 
     @abstractmethod
     async def inject(self, stack: Stack) -> None: ...
@@ -149,6 +157,79 @@ CUT = Weather(cut_after_bytes=0)
 CUT_HALF_WAY = Weather(cut_after_bytes=5_000)
 STALLED = Weather(is_stalled=True)
 DELAYED = Weather(delay_seconds=0.1)
+
+
+@dataclass(frozen=True)
+class KilledInWeather(Fault):
+    """SIGKILL where the weather is bad: in the middle of what it was doing.
+
+    What was under way is lost with its connections, or the proxy would still hand it over.
+    """
+
+    part: str
+    link: str
+    weather: Weather
+    for_seconds: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.part} killed, connections to {self.link} {_words(self.weather)}"
+
+    async def inject(self, stack: Stack) -> None:
+        link = stack.links[self.link]
+        await link.set(self.weather)
+        try:
+            await asyncio.sleep(self.for_seconds)
+            await stack.kill(self.part)
+            await link.set(CUT)
+        finally:
+            await link.heal()
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.start(self.part)
+
+
+@dataclass(frozen=True)
+class SuspendedInWeather(Fault):
+    """SIGSTOP where the connections are slow: in the middle of a commit, most of the time."""
+
+    part: str
+    link: str
+    hold_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.part} suspended in the middle of its work"
+
+    async def inject(self, stack: Stack) -> None:
+        link = stack.links[self.link]
+        await link.set(DELAYED)
+        try:
+            await asyncio.sleep(SLOW_SECONDS)
+            stack.suspend(self.part)
+        finally:
+            await link.heal()
+
+    async def heal(self, stack: Stack) -> None:
+        stack.resume(self.part)
+
+
+@dataclass(frozen=True)
+class TakenOver(SuspendedInWeather):
+    """The same, and another takes its place before it goes on: two believe to be the owner."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.part} suspended, taken over, and back"
+
+    async def inject(self, stack: Stack) -> None:
+        await super().inject(stack)
+        await stack.start_spare(self.part)
+
+    async def heal(self, stack: Stack) -> None:
+        await super().heal(stack)
+        await asyncio.sleep(SLOW_SECONDS)  # both are there
+        await stack.kill_spare(self.part)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,7 +29,8 @@ class Processes:
     """The pipeline as processes of their own.
 
     ``others`` are settings of those that are to have other ones (behind a proxy). ``tmpfs`` gives
-    a process a small disk of its own in a folder, of so many bytes: see `run_on_tmpfs`.
+    a process a small disk of its own in a folder, of so many bytes: see `run_on_tmpfs`. ``modules``
+    are what is run instead of sendtrace, with arguments before the process's name.
     """
 
     def __init__(
@@ -38,16 +39,19 @@ class Processes:
         directory: Path,
         others: Mapping[str, Settings] | None = None,
         tmpfs: Mapping[str, tuple[Path, int]] | None = None,
+        modules: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._others = others or {}
         self._tmpfs = tmpfs or {}
+        self._modules = modules or {}
         self.running: dict[str, asyncio.subprocess.Process] = {}
 
     async def start(self, name: str, *arguments: str) -> None:
         settings = self._others.get(name, self._settings)
-        command = [sys.executable, "-m", "sendtrace", name, *arguments]
+        module = self._modules.get(name, ("sendtrace",))
+        command = [sys.executable, "-m", *module, name, *arguments]
         if name in self._tmpfs:
             command = run_on_tmpfs(*self._tmpfs[name], command)
         with (self._directory / f"{name}.log").open("ab") as log:

@@ -7,7 +7,7 @@ Links are the proxies in front of `kafka-<n>`, `postgres`, `edge` and `edge_inte
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -77,6 +77,12 @@ class Stack(Protocol):
         """SIGCONT. Does nothing for one that is gone."""
         ...
 
+    async def start_spare(self, part: str) -> None:
+        """A second one of it, past the proxies; returns when it is ready."""
+        ...
+
+    async def kill_spare(self, part: str) -> None: ...
+
 
 async def start_again(stack: Stack, part: str) -> None:
     """As a supervisor does: a part may end while it starts, to begin anew without its state."""
@@ -100,8 +106,10 @@ class LocalStack:
         postgres_dir: Path,
         links: Mapping[str, Proxy],
         processes: Processes,
+        spares: Processes,
     ) -> None:
         self.settings = settings
+        self.spares = spares
         self.brokers = brokers
         self.links = links
         self.processes = processes
@@ -170,6 +178,13 @@ class LocalStack:
         else:
             resume_tree(self.pid(part))
 
+    async def start_spare(self, part: str) -> None:
+        await self.spares.start(part)
+        await self.spares.until_ready(part)
+
+    async def kill_spare(self, part: str) -> None:
+        await self.spares.kill(part)
+
     async def close(self) -> None:
         """PostgreSQL as it is now; brokers, processes and proxies have their own end."""
         self.resume(POSTGRES)
@@ -189,11 +204,12 @@ async def running_stack(
     brokers: int = 1,
     behind: Collection[str] = (*PIPELINE, SIMULATOR),
     disk_bytes: Mapping[str, int] | None = None,
+    modules: Mapping[str, Sequence[str]] | None = None,
 ) -> AsyncIterator[LocalStack]:
     """Everything, with ports of its own; `behind` names the processes behind the proxies.
 
-    `disk_bytes` gives a stage or PostgreSQL a disk of that size of its own (`confined.py`). Ended
-    at the end whatever happens.
+    `disk_bytes` gives a stage or PostgreSQL a disk of that size of its own (`confined.py`);
+    `modules` are run instead of sendtrace (`processes.py`). Ended at the end whatever happens.
     """
     async with AsyncExitStack() as ends:
         cluster = await ends.enter_async_context(
@@ -226,11 +242,21 @@ async def running_stack(
             directory,
             _behind_proxies(settings, cluster, links, behind),
             {part: (state_dir(settings, part), size) for part, size in disks.items()},
+            modules,
         )
-        stack = LocalStack(settings, cluster, postgres, postgres_dir, links, processes)
+        spares = Processes(_spare(settings, directory), directory / "spare", modules=modules)
+        stack = LocalStack(settings, cluster, postgres, postgres_dir, links, processes, spares)
         ends.push_async_callback(stack.close)
+        await ends.enter_async_context(running_processes(spares, ()))
         await ends.enter_async_context(running_processes(processes))
         yield stack
+
+
+def _spare(settings: Settings, directory: Path) -> Settings:
+    """A second member needs ports and a state folder of its own."""
+    (directory / "spare").mkdir()
+    ports = dict(zip((f"{name}_port" for name in STAGES), free_ports(len(STAGES)), strict=True))
+    return replace(settings, data_dir=str(directory / "spare" / "data"), **ports)
 
 
 async def _start_postgres(

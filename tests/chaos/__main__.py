@@ -1,0 +1,133 @@
+"""`make chaos`: faults on a stack under traffic, and the proof that nothing is lost or doubled.
+
+Exit code 0: clean. 1: something is lost, doubled or different, or a fault was not seen. With
+--plant it is the other way round: the plant must be found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from chaos.driver import SETTINGS, Driver, Outcome
+from chaos.planning import Step, long, short
+from chaos.plants import PLANTS
+from chaos.reporting import markdown
+from chaos.stack import running_stack
+
+KILLS = 200
+# What the stack needs to come up, and `verify` to compare.
+RIM_SECONDS = 240.0
+
+
+@click.command()
+@click.option("--seed", type=int, help="Of faults and traffic. [default: a new one]")
+@click.option("--minutes", default=40.0, show_default=True, help="The longest that it may take.")
+@click.option("--brokers", default=3, show_default=True, type=click.Choice([1, 3]))
+@click.option("--rate", default=30.0, show_default=True, help="Messages a second.")
+@click.option("--short", "is_short", is_flag=True, help="Each fault once, as `make test` does.")
+@click.option("--plant", type=click.Choice(sorted(PLANTS)), help="A fault of ours to be found.")
+@click.option("--all-plants", is_flag=True, help="Each of these in turn.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write the table here, too.")
+def main(
+    seed: int | None,
+    minutes: float,
+    brokers: int,
+    rate: float,
+    is_short: bool,
+    plant: str | None,
+    all_plants: bool,
+    page: Path | None,
+) -> None:
+    """Let faults fall on a whole stack, and say what is missing."""
+    chosen = secrets.randbits(31) if seed is None else seed
+    print(f"Repeat with: make chaos ARGS='{_arguments(chosen)}'", flush=True)
+    plants = sorted(PLANTS) if all_plants else [plant] if plant else []
+    if plants:
+        found = {name: asyncio.run(_is_found(name, chosen, rate)) for name in plants}
+        print(f"found: {sum(found.values())} of {len(found)} plants", flush=True)
+        sys.exit(0 if all(found.values()) else 1)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        directory = Path(folder)
+        if is_short:
+            outcome = asyncio.run(_run(directory, short(chosen, SETTINGS), 1, chosen, rate))
+        else:
+            steps = long(chosen, SETTINGS, brokers)
+            limit_seconds = 60 * minutes - RIM_SECONDS
+            outcome = asyncio.run(_run(directory, steps, brokers, chosen, rate, limit_seconds))
+    text = markdown(outcome)
+    print(text)
+    if page is not None:
+        page.write_text(text + "\n")
+    missed = [done.fault.name for done in outcome.done if not done.seen]
+    if missed:
+        print(f"Not observed: {', '.join(missed)}")
+    is_enough = is_short or outcome.kills >= KILLS
+    if not is_enough:
+        print(f"Only {outcome.kills} kills: {KILLS} are promised")
+    sys.exit(0 if outcome.is_clean and is_enough and not missed else 1)
+
+
+def _arguments(seed: int) -> str:
+    """As they were given, with this seed."""
+    given = click.get_current_context().params | {"seed": seed}
+    options = {
+        "is_short": "--short",
+        "minutes": "--minutes",
+        "brokers": "--brokers",
+        "rate": "--rate",
+        "plant": "--plant",
+        "seed": "--seed",
+    }
+    words = []
+    for name, option in options.items():
+        value = given[name]
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words.append(f"{option} {value}")
+    return " ".join(words)
+
+
+async def _run(
+    directory: Path,
+    steps: Iterable[Step],
+    brokers: int,
+    seed: int,
+    rate: float,
+    limit_seconds: float = float("inf"),
+) -> Outcome:
+    async with running_stack(directory, SETTINGS, brokers=brokers) as stack:
+        return await Driver(stack, directory, seed, _say).run(steps, rate, limit_seconds)
+
+
+async def _is_found(name: str, seed: int, rate: float) -> bool:
+    """Whether the faults of a plant bring it to light."""
+    plant = PLANTS[name]
+    settings = replace(SETTINGS, transaction_timeout_ms=plant.transaction_timeout_ms)
+    modules = {plant.part: ("chaos.plants", name)}
+    steps = [Step(0.5, fault) for fault in plant.faults]
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        directory = Path(folder)
+        async with running_stack(directory, settings, modules=modules) as stack:
+            driver = Driver(stack, directory, seed, _say, verify_seconds=10.0)
+            outcome = await driver.run(steps, rate)
+    print(markdown(outcome))
+    is_found = not outcome.is_clean
+    print(f"{name}: {'found' if is_found else 'NOT FOUND'}", flush=True)
+    return is_found
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

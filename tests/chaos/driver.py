@@ -1,0 +1,193 @@
+"""Lets the faults of a plan fall on a stack under traffic, and asks afterwards what is missing.
+
+For each fault: a pause, the fault, was it seen, what it must last, heal, start whatever ended, and
+then the time until a message that was sent after that is in the warehouse. At the end the
+simulator is stopped, `verify` compares, and the sums are worked out once more (`accounting.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sendtrace.runtime.kafka import KafkaClients
+from sendtrace.runtime.settings import Settings
+from sendtrace.simulator.ledger import Book, read_ledger
+from sendtrace.simulator.requests import FILE as REQUESTS_FILE
+from sendtrace.simulator.requests import read_requests
+from sendtrace.verify import gather
+from sendtrace.verify.found import Report
+from sendtrace.verify.run import verify
+
+from chaos.accounting import Sums, sums
+from chaos.driving import flows
+from chaos.faults import Fault
+from chaos.observing import Before, is_seen, kills, recoveries
+from chaos.planning import Step
+from chaos.processes import EndedWhileStarting
+from chaos.stack import SIMULATOR, LocalStack, start_again
+
+SETTINGS = Settings(
+    partitions=3,
+    session_timeout_ms=6_000,
+    transaction_timeout_ms=10_000,
+    transaction_interval_ms=50,
+    edge_drain_seconds=0.0,
+)
+# An ordinary day, a hundred times as fast: after a fault the last retry comes within 9 s.
+SCENARIO = "compression = 100\nlongest_seconds = 300\n"
+# A loaded machine takes its time to start a process, and a broker to elect.
+RECOVERY_SECONDS = 90.0
+VERIFY_SECONDS = 60.0
+# The longest pause between two tries: what waits for its retry is not cut short then.
+CALM_SECONDS = 9.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """One fault that fell."""
+
+    fault: Fault
+    seen: bool
+    kills: int
+    recovery_seconds: float
+    restored: int  # tasks of stages that lived through it
+    restarted: tuple[str, ...]  # parts that ended without being killed
+
+
+@dataclass
+class Outcome:
+    """A run that is over."""
+
+    seed: int
+    done: list[Done] = field(default_factory=list)
+    seconds: float = 0.0
+    report: Report = field(default_factory=Report)
+    sums: Sums = field(default_factory=lambda: Sums(0, 0, 0, (), (), ()))
+    complete: int = 0
+    cut_short: int = 0
+
+    @property
+    def kills(self) -> int:
+        return sum(each.kills for each in self.done)
+
+    @property
+    def is_clean(self) -> bool:
+        return self.report.is_equal and self.sums.is_clean
+
+
+class Driver:
+    """Drives one stack once. The ledger is in ``directory``."""
+
+    def __init__(
+        self,
+        stack: LocalStack,
+        directory: Path,
+        seed: int,
+        say: Say = print,
+        verify_seconds: float = VERIFY_SECONDS,
+    ) -> None:
+        self._verify_seconds = verify_seconds
+        self._stack = stack
+        self._ledger = directory / "ledger.jsonl"
+        self._scenario = directory / "scenario.toml"
+        self._say = say
+        self.outcome = Outcome(seed)
+
+    async def run(
+        self, steps: Iterable[Step], rate: float, limit_seconds: float = float("inf")
+    ) -> Outcome:
+        """All steps, or as many as begin within the limit; then compare."""
+        began = time.monotonic()
+        await self._begin_traffic(rate)
+        for step in steps:
+            if time.monotonic() - began > limit_seconds:
+                self._say(f"{limit_seconds:.0f} s are over")
+                break
+            await asyncio.sleep(step.pause_seconds)
+            done = await self._fall(step.fault)
+            self.outcome.done.append(done)
+            self._say(_line(done, time.monotonic() - began))
+        await self._end_traffic()
+        await self._compare()
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    async def _begin_traffic(self, rate: float) -> None:
+        self._scenario.write_text(SCENARIO)
+        await self._stack.processes.start(
+            SIMULATOR, "--rate", str(rate), "--ledger", str(self._ledger),
+            "--seed", str(self.outcome.seed), "--scenario", str(self._scenario),
+        )  # fmt: skip
+        await flows(self._stack, RECOVERY_SECONDS)
+
+    async def _fall(self, fault: Fault) -> Done:
+        stack, before = self._stack, Before.of(self._stack)
+        restored_before = await recoveries(stack)
+        try:
+            await fault.inject(stack)
+            seen = await is_seen(stack, fault, before)
+            await asyncio.sleep(fault.hold_seconds)
+        finally:
+            began = time.monotonic()
+            try:
+                await fault.heal(stack)
+            except* EndedWhileStarting:
+                pass  # what it needs was not there yet: started again below
+        restarted = await self._start_ended()
+        await flows(stack, RECOVERY_SECONDS)
+        took = time.monotonic() - began
+        restored = await recoveries(stack)
+        return Done(
+            fault=fault,
+            seen=seen,
+            kills=len(kills(fault)),
+            recovery_seconds=took,
+            restored=sum(restored[each] - n for each, n in restored_before.items()
+                         if each in restored),
+            restarted=restarted,
+        )  # fmt: skip
+
+    async def _start_ended(self) -> tuple[str, ...]:
+        """As a supervisor does."""
+        ended = tuple(part for part in self._stack.parts if not self._stack.is_alive(part))
+        for part in ended:
+            await start_again(self._stack, part)
+        return ended
+
+    async def _end_traffic(self) -> None:
+        await asyncio.sleep(CALM_SECONDS)
+        simulator = self._stack.processes.running[SIMULATOR]
+        assert simulator.returncode is None, self._stack.processes.log(SIMULATOR)
+        simulator.terminate()
+        async with asyncio.timeout(60):
+            assert await simulator.wait() == 0, self._stack.processes.log(SIMULATOR)
+
+    async def _compare(self) -> None:
+        settings = self._stack.settings
+        clients, outcome = KafkaClients(settings), self.outcome
+        await self._start_ended()
+        outcome.report = await verify(
+            settings, clients, self._ledger, self._verify_seconds, self._say
+        )
+        outcome.sums = sums(
+            read_requests(self._ledger.with_name(REQUESTS_FILE)),
+            await gather.topics(clients, settings),
+        )
+        book: Book = read_ledger(self._ledger)
+        outcome.complete = len(book.messages.keys() & book.complete)
+        outcome.cut_short = len(book.messages.keys() - book.complete)
+
+
+def _line(done: Done, at_seconds: float) -> str:
+    line = f"{at_seconds:6.1f} s  {done.fault.name}: back after {done.recovery_seconds:.1f} s"
+    if not done.seen:
+        line += ", NOT SEEN"
+    if done.restarted:
+        line += f", also started: {', '.join(done.restarted)}"
+    return line

@@ -1,0 +1,71 @@
+"""A run as a table, and as the block that docs/reliability.md shows. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from chaos.driver import Done, Outcome
+
+
+@dataclass(frozen=True)
+class Row:
+    """All faults of one name. ``restored``: tasks that were restored without a start."""
+
+    name: str
+    injected: int
+    seen: int
+    kills: int
+    restored: int
+    median_seconds: float
+    longest_seconds: float
+
+
+def rows(done: Sequence[Done]) -> Iterator[Row]:
+    for name in sorted({each.fault.kind for each in done}):
+        same = [each for each in done if each.fault.kind == name]
+        took = [each.recovery_seconds for each in same]
+        yield Row(
+            name,
+            len(same),
+            sum(each.seen for each in same),
+            sum(each.kills for each in same),
+            sum(each.restored for each in same),
+            statistics.median(took),
+            max(took),
+        )
+
+
+def markdown(outcome: Outcome) -> str:
+    """For a person and for the page."""
+    lines = [
+        "| fault | injected | observed | kills | restored | back, median | back, longest |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {row.name} | {row.injected} | {row.seen} | {row.kills} | {row.restored} "
+            f"| {row.median_seconds:.1f} s | {row.longest_seconds:.1f} s |"
+            for row in rows(outcome.done)
+        ),
+    ]
+    return "\n".join([*lines, "", *_sums(outcome)])
+
+
+def _sums(outcome: Outcome) -> Iterator[str]:
+    counted, report = outcome.sums, outcome.report
+    restarted = sum(len(each.restarted) for each in outcome.done)
+    yield (
+        f"{len(outcome.done)} faults, {outcome.kills} kills in {outcome.seconds / 60:.0f} minutes "
+        f"(seed {outcome.seed}); {restarted} processes ended by themselves and were started again."
+    )
+    yield (
+        f"{counted.requests:,} requests, {counted.answered:,} of them answered 200; "
+        f"{counted.records:,} records in Kafka: {len(counted.lost)} lost, "
+        f"{len(counted.doubled)} doubled, {len(counted.unasked)} that nobody sent."
+    )
+    yield (
+        f"{outcome.complete:,} messages told to their end, {outcome.cut_short:,} cut short by the "
+        f"end of the run; `sendtrace verify`: {len(report.differences)} differences."
+    )
+    for each in report.differences[:10]:
+        yield f"- {each.where}, {each.key}: {each.sentence}"
