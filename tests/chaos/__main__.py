@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
-from msgspec.structs import replace
 
 from chaos.driver import SETTINGS, Driver, Outcome
 from chaos.planning import Step, long, short
+from chaos.planted import run_planted
 from chaos.plants import PLANTS
 from chaos.reporting import markdown
 from chaos.stack import running_stack
@@ -51,7 +51,7 @@ def main(
     print(f"Repeat with: make chaos ARGS='{_arguments(chosen)}'", flush=True)
     plants = sorted(PLANTS) if all_plants else [plant] if plant else []
     if plants:
-        found = {name: asyncio.run(_is_found(name, chosen, rate)) for name in plants}
+        found = {name: _is_found(name, chosen, rate) for name in plants}
         print(f"found: {sum(found.values())} of {len(found)} plants", flush=True)
         sys.exit(0 if all(found.values()) else 1)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
@@ -108,21 +108,11 @@ async def _run(
         return await Driver(stack, directory, seed, _say).run(steps, rate, limit_seconds)
 
 
-async def _is_found(name: str, seed: int, rate: float) -> bool:
-    """Whether the faults of a plant bring it to light."""
-    plant = PLANTS[name]
-    settings = replace(SETTINGS, transaction_timeout_ms=plant.transaction_timeout_ms)
-    modules = {plant.part: ("chaos.plants", name)}
-    steps = [Step(0.5, fault) for fault in plant.faults]
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        directory = Path(folder)
-        async with running_stack(directory, settings, modules=modules) as stack:
-            driver = Driver(stack, directory, seed, _say, verify_seconds=10.0)
-            outcome = await driver.run(steps, rate)
+def _is_found(name: str, seed: int, rate: float) -> bool:
+    outcome = asyncio.run(run_planted(name, seed, rate, _say))
     print(markdown(outcome))
-    is_found = not outcome.is_clean
-    print(f"{name}: {'found' if is_found else 'NOT FOUND'}", flush=True)
-    return is_found
+    print(f"{name}: {'NOT FOUND' if outcome.is_clean else 'found'}", flush=True)
+    return not outcome.is_clean
 
 
 def _say(line: str) -> None:

@@ -69,6 +69,6 @@ def _records(topics: Mapping[str, Sequence[Kept]]) -> Iterator[str]:
 def _doubled(lifecycles: Sequence[Kept]) -> Iterator[str]:
     for key, kept in last_of(lifecycles).items():
         if kept.value is not None:
-            facts = [(f.status, f.code) for f in decode_lifecycle(kept.value).facts]
-            if len(set(facts)) != len(facts):
+            facts = decode_lifecycle(kept.value).facts
+            if len({(f.kind, f.status, f.code, f.segment, f.account) for f in facts}) != len(facts):
                 yield key

@@ -1,0 +1,70 @@
+"""The sums find one id that is lost, one that nobody sent, and one that stands there too often."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.codec import encode
+from schemas.events import Fact
+from schemas.lifecycle import Lifecycle
+from schemas.topics import INBOUND, LIFECYCLES, QUARANTINE, RECEIPTS, SENDS, STATUSES
+from sendtrace.simulator.requests import Logged, Sent
+from sendtrace.verify.found import Kept
+
+from chaos.accounting import sums
+
+TOPICS = (SENDS, STATUSES, RECEIPTS, INBOUND, QUARANTINE, LIFECYCLES)
+
+
+def request(ce_id: str, status: int | None) -> Logged:
+    sent = Sent(n=ce_id, method="POST", path="/webhooks/status", ce_id=ce_id, ids=("m",), at_us=0)
+    return Logged(sent, status, status is None)
+
+
+def send(ids: tuple[str, ...], status: int | None) -> Logged:
+    sent = Sent(n="s", method="POST", path="/sends", ce_id="s", ids=ids, at_us=0)
+    return Logged(sent, status, status is None)
+
+
+def kept(key: str, ce_id: str, value: bytes | None = b"{}") -> Kept:
+    return Kept(0, 0, 0, key.encode(), value, [("ce_id", ce_id.encode())])
+
+
+def topics(**found: list[Kept]) -> dict[str, list[Kept]]:
+    return {name: [] for name in TOPICS} | found
+
+
+def test_what_was_answered_is_there() -> None:
+    requests = [request("a", 200), request("b", 503), request("c", None), send(("m", "n"), 200)]
+    found = topics(statuses=[kept("m", "a"), kept("m", "c")], sends=[kept("m", ""), kept("n", "")])
+    result = sums(requests, found)
+    assert result.is_clean
+    assert (result.requests, result.answered, result.records) == (4, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("requests", "found", "lost", "unasked"),
+    [
+        ([request("a", 200)], topics(), ("a",), ()),
+        ([send(("m", "n"), 200)], topics(sends=[kept("m", "")]), ("n",), ()),
+        ([], topics(receipts=[kept("m", "a")]), (), ("a",)),
+        ([request("a", 200)], topics(inbound=[kept("m", "a"), kept("m", "a")]), (), ("a",)),
+        ([request("a", None)] * 2, topics(inbound=[kept("m", "a"), kept("m", "a")]), (), ()),
+    ],
+    ids=["a webhook lost", "a message of a send lost", "never sent", "there twice", "tried twice"],
+)
+def test_what_is_lost_or_unasked(
+    requests: list[Logged],
+    found: dict[str, list[Kept]],
+    lost: tuple[str, ...],
+    unasked: tuple[str, ...],
+) -> None:
+    result = sums(requests, found)
+    assert (result.lost, result.unasked) == (lost, unasked)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_fact_that_stands_twice(times: int) -> None:
+    fact = Fact(kind="status", status="delivered", arrived_at_us=0)
+    value = encode(Lifecycle(message_id="m", facts=[fact] * times))
+    assert sums([], topics(lifecycles=[kept("m", "", value)])).doubled == ("m",) * (times - 1)
