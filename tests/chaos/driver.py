@@ -65,6 +65,7 @@ class Outcome:
     """A run that is over."""
 
     seed: int
+    brokers: int
     done: list[Done] = field(default_factory=list)
     seconds: float = 0.0
     report: Report = field(default_factory=Report)
@@ -97,7 +98,7 @@ class Driver:
         self._ledger = directory / "ledger.jsonl"
         self._scenario = directory / "scenario.toml"
         self._say = say
-        self.outcome = Outcome(seed)
+        self.outcome = Outcome(seed, len(stack.brokers.numbers))
 
     async def run(
         self, steps: Iterable[Step], rate: float, limit_seconds: float = float("inf")

@@ -83,18 +83,21 @@ async def is_seen(stack: Stack, fault: Fault, before: Before) -> bool:
 
 
 async def _is_weather_seen(stack: Stack, fault: BadWeather, before: Before) -> bool:
-    link = stack.links[fault.link]
-    if fault.weather.is_stalled:
-        passed = link.passed_bytes
+    link, deadline = stack.links[fault.link], time.monotonic() + SEEN_SECONDS
+    passed = link.passed_bytes
+    while time.monotonic() < deadline:
         await asyncio.sleep(SILENCE_SECONDS)
-        return link.connections > 0 and link.passed_bytes == passed
-    passed, deadline = link.passed_bytes, time.monotonic() + SEEN_SECONDS
-    is_cut = fault.weather.cut_after_bytes is not None
-    while link.cuts == before.cuts[fault.link] if is_cut else link.passed_bytes == passed:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.05)
-    return True
+        before_passed, passed = passed, link.passed_bytes
+        if fault.weather.is_stalled:
+            # What was on its way when it stalled still passes.
+            is_there = link.connections > 0 and passed == before_passed
+        elif fault.weather.cut_after_bytes is not None:
+            is_there = link.cuts > before.cuts[fault.link]
+        else:
+            is_there = passed > before_passed
+        if is_there:
+            return True
+    return False
 
 
 async def recoveries(stack: Stack) -> dict[tuple[str, int], int]:

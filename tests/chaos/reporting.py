@@ -56,7 +56,8 @@ def _sums(outcome: Outcome) -> Iterator[str]:
     restarted = sum(len(each.restarted) for each in outcome.done)
     yield (
         f"{len(outcome.done)} faults, {outcome.kills} kills in {outcome.seconds / 60:.0f} minutes "
-        f"(seed {outcome.seed}); {restarted} processes ended by themselves and were started again."
+        f"on {outcome.brokers} brokers (seed {outcome.seed}); {restarted} processes ended by "
+        "themselves and were started again."
     )
     yield (
         f"{counted.requests:,} requests, {counted.answered:,} of them answered 200; "
