@@ -74,12 +74,22 @@ async def is_seen(stack: Stack, fault: Fault, before: Before) -> bool:
         case StateDropped(part):
             return not state_dir(stack.settings, part).exists()
         case Suspended(part=part) | SuspendedInWeather(part=part):
-            return psutil.Process(stack.pid(part)).status() == psutil.STATUS_STOPPED
+            return await _is_stopped(stack.pid(part))
         case RollingRestart(parts):
             return all(stack.pid(part) != before.pids[part] for part in parts)
         case BadWeather():
             return await _is_weather_seen(stack, fault, before)
     raise AssertionError(f"nobody says how {fault.name!r} is seen")
+
+
+async def _is_stopped(pid: int) -> bool:
+    """A process that has no turn on a loaded machine stops with its next one."""
+    deadline = time.monotonic() + SEEN_SECONDS
+    while is_running := psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.02)
+    return not is_running
 
 
 async def _is_weather_seen(stack: Stack, fault: BadWeather, before: Before) -> bool:
