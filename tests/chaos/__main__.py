@@ -25,6 +25,7 @@ from chaos.stack import running_stack
 KILLS = 200
 # What the stack needs to come up, and `verify` to compare.
 RIM_SECONDS = 240.0
+PAGE_HEAD = "<!-- Written by `make chaos`, with --page. Shown by docs/reliability.md. -->"
 
 
 @click.command()
@@ -65,7 +66,7 @@ def main(
     text = markdown(outcome)
     print(text)
     if page is not None:
-        page.write_text(text + "\n")
+        page.write_text(f"{PAGE_HEAD}\n\n{text}\n")
     missed = [done.fault.name for done in outcome.done if not done.seen]
     if missed:
         print(f"Not observed: {', '.join(missed)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,11 +54,12 @@ def markdown(outcome: Outcome) -> str:
 
 def _sums(outcome: Outcome) -> Iterator[str]:
     counted, report = outcome.sums, outcome.report
-    restarted = sum(len(each.restarted) for each in outcome.done)
+    ended = Counter(part for each in outcome.done for part in each.restarted)
+    parts = ", ".join(f"{part} {times}" for part, times in sorted(ended.items()))
     yield (
         f"{len(outcome.done)} faults, {outcome.kills} kills in {outcome.seconds / 60:.0f} minutes "
-        f"on {outcome.brokers} brokers (seed {outcome.seed}); {restarted} processes ended by "
-        "themselves and were started again."
+        f"on {outcome.brokers} brokers (seed {outcome.seed}). Ended by themselves and started "
+        f"again: {parts or 'none'}."
     )
     yield (
         f"{counted.requests:,} requests, {counted.answered:,} of them answered 200; "
