@@ -203,6 +203,9 @@ async def open_wire(
         # No content type of our own making: a GET receipt has none.
         skip_auto_headers=("Content-Type",),
     ) as session:
+        # aiohttp sends a GET again by itself when a connection that was kept breaks: the edge would
+        # get two requests where our log has one.
+        session._retry_connection = False  # noqa: SLF001
         yield Wire(
             session,
             f"http://{host}:{settings.port('edge')}",
