@@ -211,10 +211,18 @@ class PostgresWarehouse:
             await self.close()
             raise WarehouseAway(f"PostgreSQL: {type(error).__name__}") from error
         except asyncpg.InterfaceError as error:
-            if self._connection is None or not self._connection.is_closed():
+            if self._connection is None or not (
+                self._connection.is_closed() or _broke_in_copy(error)
+            ):
                 raise  # used wrongly: ours to mend
             await self.close()
             raise WarehouseAway("PostgreSQL: the connection is closed") from error
+
+
+def _broke_in_copy(error: BaseException) -> bool:
+    """Whether the server went away as a COPY began: asyncpg loses its own place in the protocol
+    (an InternalClientError), fails to roll back, and does not call the connection closed."""
+    return isinstance(error.__context__, asyncpg.InternalClientError)
 
 
 @asynccontextmanager

@@ -99,10 +99,10 @@ class PostgresSubject:
     async def break_connection(self) -> None:
         await ask(
             self.dsn,
-            "select pg_terminate_backend(pid) from pg_stat_activity "
+            # Waits until they are gone, for 5 s at most.
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
             "where application_name = 'sendtrace loader' and datname = current_database()",
         )
-        await asyncio.sleep(0.05)
 
     def second(self) -> Warehouse:
         self.others.append(PostgresWarehouse(self.dsn))
@@ -321,6 +321,26 @@ async def test_a_broken_connection_is_told_and_mended(subject: Subject) -> None:
     assert await subject.rows() == []
     await write(subject.warehouse, [row("m1", 3)])
     assert await subject.rows() == [row("m1", 3)]
+
+
+async def test_a_server_that_goes_away_as_a_copy_begins_is_away_and_no_bug(
+    postgres_dsn: str,
+) -> None:
+    """What asyncpg 0.31 raises then; it does not call the connection closed."""
+    await migrate(postgres_dsn)
+    warehouse = PostgresWarehouse(postgres_dsn)
+    await warehouse.positions()
+    with pytest.raises(WarehouseAway):
+        async with warehouse._session():
+            try:
+                raise asyncpg.InternalClientError("cannot switch to state 21")
+            except asyncpg.InternalClientError:
+                raise asyncpg.InterfaceError("another operation is in progress")  # noqa: B904
+    assert await warehouse.positions() == {}
+    with pytest.raises(asyncpg.InterfaceError):
+        async with warehouse._session():
+            raise asyncpg.InterfaceError("used wrongly")
+    await warehouse.close()
 
 
 async def test_remembers_where_it_was_loaded_from(subject: Subject) -> None:
