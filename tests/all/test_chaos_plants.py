@@ -1,4 +1,7 @@
-"""The proof of the proof: each fault planted in the program is found by the faults that show it."""
+"""The proof of the proof: a fault planted in the program is found by the faults that show it.
+
+One in the join and one in the loader: `make chaos-plants` has all seven, in some ten minutes.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from chaos.planted import run_planted
-from chaos.plants import PLANTS
 
+PLANTED = ("loader-from-group", "store-before-commit")
 SEED = 3
 RATE = 30
 TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", sorted(PLANTS))
+@pytest.mark.parametrize("name", PLANTED)
 async def test_a_plant_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The planted process imports `chaos.plants`.
     path = os.pathsep.join([str(TESTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
