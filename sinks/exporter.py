@@ -46,7 +46,8 @@ POLL_LIMIT_RECORDS = 2_000
 WATCH_SECONDS = 2.0
 # A consumer of aiokafka may hang after a broker restart without an exception (AIOKAFKA 14).
 STUCK_SECONDS = 60.0
-RENDER_SECONDS = 1.0
+# The share of time that rendering may take: a small page is fresh, a large one costs no more.
+RENDER_SHARE = 0.25
 OPENMETRICS_END = b"# EOF\n"
 
 
@@ -158,18 +159,19 @@ class TotalsPage:
         encode, content_type = encoder_for(accept)
         now = time.monotonic()
         kept = self._kept.get(content_type)
-        if kept is None or (kept.applied != self._sums.applied and now - kept.at >= RENDER_SECONDS):
-            kept = self._kept[content_type] = _Rendered(
-                encode(self._totals), self._sums.applied, now
-            )
-            self._progress.render_seconds = time.monotonic() - now
+        if kept is None or (kept.applied != self._sums.applied and now >= kept.until):
+            applied, body = self._sums.applied, encode(self._totals)
+            took_seconds = time.monotonic() - now
+            kept = _Rendered(body, applied, now + took_seconds / RENDER_SHARE)
+            self._kept[content_type] = kept
+            self._progress.render_seconds = took_seconds
         return kept.body.removesuffix(OPENMETRICS_END) + encode(self._own), content_type
 
 
 class _Rendered(NamedTuple):
     body: bytes
     applied: int  # records in it
-    at: float
+    until: float  # not rendered again before
 
 
 def routes(health: Health, page: Page) -> list[web.RouteDef]:
