@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from msgspec import Struct
 
 from schemas.codec import decode_lifecycle, decode_rollup
+from schemas.formats import NewerFormat
 from schemas.lifecycle import Lifecycle
 from schemas.rollup import Rollup
 from schemas.topics import LIFECYCLES, ROLLUPS
@@ -53,11 +56,11 @@ class Found:
     @cached_property
     def lifecycles(self) -> dict[str, Lifecycle]:
         """The latest of each message; a forgotten one has none."""
-        return {k: decode_lifecycle(v) for k, v in _values(self.topics[LIFECYCLES]).items()}
+        return _values(self.topics[LIFECYCLES], decode_lifecycle)
 
     @cached_property
     def rollups(self) -> dict[str, Rollup]:
-        return {k: decode_rollup(v) for k, v in _values(self.topics[ROLLUPS]).items()}
+        return _values(self.topics[ROLLUPS], decode_rollup)
 
     @cached_property
     def forgotten(self) -> set[str]:
@@ -71,8 +74,17 @@ def last_of(records: Sequence[Kept]) -> dict[str, Kept]:
     return {(kept.key or b"").decode(): kept for kept in records}
 
 
-def _values(records: Sequence[Kept]) -> dict[str, bytes]:
-    return {k: kept.value for k, kept in last_of(records).items() if kept.value is not None}
+V = TypeVar("V")
+
+
+def _values(records: Sequence[Kept], decode: Callable[[bytes], V]) -> dict[str, V]:
+    """Without what was written by a newer version: that it makes no row is told (tables.py)."""
+    found = {}
+    for key, kept in last_of(records).items():
+        if kept.value is not None:
+            with suppress(NewerFormat):
+                found[key] = decode(kept.value)
+    return found
 
 
 @dataclass

@@ -32,10 +32,12 @@ def differences(found: Found, compared: Counter[str]) -> Iterator[Difference]:
     messages: dict[Key, Row] = {}
     events: dict[Key, Row] = {}
     outlived: set[Key] = set()  # forgotten, or a fragment: its row knows more than its record
+    fragments = {key for key, value in found.lifecycles.items() if value.fragment}
+    fragments |= {key for key, value in found.rollups.items() if value.fragment}
     for key, kept in last_of(found.topics[LIFECYCLES]).items():
         version = Version(0, kept.partition, kept.offset)
         change = message_change(kept.key, kept.value, kept.headers, version)
-        if kept.value is None or found.lifecycles[key].fragment:
+        if kept.value is None or key in fragments:
             outlived.add((key,))
         elif isinstance(change, Unusable):
             yield _of_no_use(key, change)
@@ -51,7 +53,7 @@ def differences(found: Found, compared: Counter[str]) -> Iterator[Difference]:
         row = rollup_change(kept.key, kept.value, kept.headers, version)
         if isinstance(row, Unusable):
             yield _of_no_use(key, row)
-        elif isinstance(row, Deletion) or row is None or found.rollups[key].fragment:
+        elif isinstance(row, Deletion) or row is None or key in fragments:
             gone.add((key,))
         else:
             rolled[(key,)] = row
