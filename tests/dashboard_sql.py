@@ -80,9 +80,10 @@ SQL: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "Segments per send": (
         ("api",),
-        "select api, sum(coalesce(segments, 1))::float / count(*) filter (where part = 1)"
+        "select api, sum(coalesce(segments, 1))::float"
+        " / count(*) filter (where coalesce(part, 1) = 1)"  # without a send nobody knows: one
         f" {LIVE} and (segments is not null or api in ('sms', 'alerts', 'sms_or_alerts'))"
-        " group by 1 having count(*) filter (where part = 1) > 0",
+        " group by 1 having count(*) filter (where coalesce(part, 1) = 1) > 0",
     ),
     "Messages now, by sender": (
         ("sender",),
