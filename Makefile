@@ -62,14 +62,14 @@ wheel-test: $(INSTALLED)
 # Properties and fuzzing with the full number of examples, and tests/all. Some 30 minutes.
 full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed $(PROMETHEUS_INSTALLED)
 	TEST_HELM=$(CURDIR)/$(HELM) TEST_ASYNCAPI=$(CURDIR)/$(ASYNCAPI) \
-	HYPOTHESIS_PROFILE=full SENDTRACE_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
+	HYPOTHESIS_PROFILE=full TEST_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
 		tests/unit/processors/join tests/unit/processors/rollup \
 		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all
 
 # Once each has `make test`. Twenty times each has hung after some 12 minutes: not in CI until it is
 # known why.
 crash-points: $(INSTALLED) ## Kill the joiner on real Kafka, 20 times at each await
-	SENDTRACE_FUZZ=full $(BIN)/pytest --timeout 3600 \
+	TEST_FUZZ=full $(BIN)/pytest --timeout 3600 \
 		tests/contract/test_crash_points.py::test_killed_at_each_await_point_on_kafka
 
 # The warehouse on every PostgreSQL that is to be had; the wheel's newest has `make test`.

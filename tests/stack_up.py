@@ -51,7 +51,8 @@ async def up(data_dir: Path, base: int, *options: str) -> AsyncIterator[asyncio.
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
     finally:
-        process.send_signal(signal.SIGINT)
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
         code = await asyncio.wait_for(process.wait(), 40)
         log.close()
     assert code == 0

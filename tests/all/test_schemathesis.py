@@ -1,7 +1,7 @@
 """The edge does what docs/openapi.json says, whatever Schemathesis sends; and that is OpenAPI 3.1.
 
 Schemathesis is run as its users run it: the command, on the committed document, from outside. Its
-seed is printed, ``SENDTRACE_FUZZ_SEED`` sets it, and its report has a curl line for each failure.
+seed is printed, ``TEST_FUZZ_SEED`` sets it, and its report has a curl line for each failure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fakes.wire import running_edge
 
 DOCUMENT = Path(__file__).parents[2] / "docs/openapi.json"
 EXAMPLES = 300  # of each operation; what the document gives by itself (its limits) comes on top
-SEED = int(os.environ.get("SENDTRACE_FUZZ_SEED") or secrets.randbelow(2**32))
+SEED = int(os.environ.get("TEST_FUZZ_SEED") or secrets.randbelow(2**32))
 SENDS_TOKEN = "a-token-for-sends"
 WEBHOOKS, OTHERS = "^/webhooks/", "^/(sends|livez|readyz|metrics)$"
 # 503 is how the edge asks for another attempt. A call may have the right form and still be refused:
@@ -87,7 +87,7 @@ async def run_schemathesis(
         if process.returncode is None:
             process.kill()
     print(printed.decode())
-    assert process.returncode == 0, f"see what Schemathesis printed; SENDTRACE_FUZZ_SEED={SEED}"
+    assert process.returncode == 0, f"see what Schemathesis printed; TEST_FUZZ_SEED={SEED}"
 
 
 async def answers_given(internal: int) -> Counter[str]:
@@ -122,7 +122,7 @@ def settings_of(folder: Path, policies: str) -> Settings:
 async def test_every_answer_conforms(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    print(f"SENDTRACE_FUZZ_SEED={SEED}")
+    print(f"TEST_FUZZ_SEED={SEED}")
     case = CASES[name]
     async with running_edge(settings_of(tmp_path, case.policies), HeldLog()) as ports:
         public, internal = ports

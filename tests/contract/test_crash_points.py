@@ -21,14 +21,14 @@ from fakes.cluster import Cluster, ImpatientClients, KafkaCluster
 
 __all__ = ["impatient"]  # a fixture, for every test here
 
-SEED = int(os.environ.get("SENDTRACE_FUZZ_SEED") or secrets.randbelow(2**32))
-TIMES_ON_KAFKA = 20 if os.environ.get("SENDTRACE_FUZZ") == "full" else 1
+SEED = int(os.environ.get("TEST_FUZZ_SEED") or secrets.randbelow(2**32))
+TIMES_ON_KAFKA = 20 if os.environ.get("TEST_FUZZ") == "full" else 1
 LANES = 4  # side by side: most of a crash is waiting
 
 
 @pytest.fixture
 def rng() -> random.Random:
-    print(f"SENDTRACE_FUZZ_SEED={SEED}")
+    print(f"TEST_FUZZ_SEED={SEED}")
     return random.Random(SEED)
 
 

@@ -1,7 +1,7 @@
 """Any request gets a row of the answer table, and never the row of our own faults.
 
-1,000 examples per family of routes; 20,000 with ``SENDTRACE_FUZZ=full``. The seed is printed, and
-``SENDTRACE_FUZZ_SEED`` sets it.
+1,000 examples per family of routes; 20,000 with ``TEST_FUZZ=full``. The seed is printed, and
+``TEST_FUZZ_SEED`` sets it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from fakes.signed import (
 )
 from fakes.wire import running_edge
 
-EXAMPLES = 20_000 if os.environ.get("SENDTRACE_FUZZ") == "full" else 1_000
-SEED = int(os.environ.get("SENDTRACE_FUZZ_SEED") or secrets.randbelow(2**32))
+EXAMPLES = 20_000 if os.environ.get("TEST_FUZZ") == "full" else 1_000
+SEED = int(os.environ.get("TEST_FUZZ_SEED") or secrets.randbelow(2**32))
 ROWS = {(answer.http_status, answer.name) for answer in ANSWERS if answer is not FAULT}
 STATUSES = {status for status, _ in ROWS}
 SEEDS = [path.read_bytes().strip() for path in (Path(__file__).parents[1] / "data/seeds").iterdir()]
@@ -199,7 +199,7 @@ def check_all(family: str, port: int, count: Callable[[object], None]) -> None:
 async def test_every_answer_is_in_the_table(
     family: str, with_accounts: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    print(f"SENDTRACE_FUZZ_SEED={SEED}, {EXAMPLES} examples of {family}")
+    print(f"TEST_FUZZ_SEED={SEED}, {EXAMPLES} examples of {family}")
     path = write_accounts(tmp_path, 'sms = "token"\nalerts = "optional"') if with_accounts else ""
     settings = Settings(
         partitions=3, edge_port=0, edge_internal_port=0, edge_drain_seconds=0,
