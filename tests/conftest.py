@@ -15,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from sendtrace.local.kafka import LocalKafka
@@ -26,9 +27,16 @@ from chaos.brokers import Brokers, running_brokers
 from fakes.cluster import Cluster, KafkaCluster, MemoryCluster
 from rules_table import NamedTestsRan
 
-# `make test-all` asks for the full number of examples; a failure prints the seed either way.
-hypothesis_settings.register_profile("quick", max_examples=200, deadline=None, print_blob=True)
-hypothesis_settings.register_profile("full", max_examples=5000, deadline=None, print_blob=True)
+# `make test-all` asks for the full number of examples; a failure prints the seed either way. How
+# long an example takes says how busy the machine is, and nothing about the property.
+for name, examples in {"quick": 200, "full": 5000}.items():
+    hypothesis_settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        print_blob=True,
+    )
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
