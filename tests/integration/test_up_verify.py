@@ -34,9 +34,9 @@ async def sendtrace(data_dir: Path, base: int, *arguments: str) -> tuple[int | N
 
 async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> None:
     data_dir, base = tmp_path / "data", free_port_base()
-    options = ("--scenario", "carrier-outage", "--for", "15s", "--rate", "30")
+    options = ("--scenario", "carrier-outage", "--for", "30s", "--rate", "30")
     async with up(data_dir, base, *options) as stack:
-        await asyncio.sleep(15)
+        await asyncio.sleep(30)
         code, text = await sendtrace(data_dir, base, "verify", "--json")
         assert code == 0, text
         first = json.loads(text)
@@ -44,7 +44,12 @@ async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> 
         assert first["compared"]["messages"] > 300
 
         environment = _environment_of(stack.pid, "edge")
+        ledger = data_dir / "ledger.jsonl"
+        announced_bytes = ledger.stat().st_size
         traffic = asyncio.create_task(_simulate(environment, "--rate", "30", "--for", "15s"))
+        while ledger.stat().st_size == announced_bytes:  # it wants an edge when it starts
+            assert not traffic.done()
+            await asyncio.sleep(0.1)
         for name in OURS:
             await asyncio.sleep(2)
             _child(stack.pid, name).send_signal(signal.SIGKILL)
