@@ -14,7 +14,6 @@ from prometheus_client import generate_latest
 
 from processors.policies import policy_of
 from sendtrace.local import secrets
-from sendtrace.runtime.kafka import Clients
 from sendtrace.runtime.settings import Settings
 from sendtrace.simulator.ledger import Book, read_ledger
 from sendtrace.simulator.requests import FILE as REQUESTS_FILE
@@ -23,7 +22,7 @@ from sendtrace.simulator.run import simulate
 from sendtrace.verify import gather
 from sendtrace.verify.compare import compare
 from sendtrace.verify.found import Difference, Found, Key, Report
-from sendtrace.verify.run import slack_us
+from sendtrace.verify.run import at_rest, slack_us
 from sinks.migrate import migrate
 from sinks.postgres import PostgresWarehouse, Warehouse
 from sinks.rows import Row
@@ -37,8 +36,6 @@ from pipeline import running_pipeline
 MEMORY_TIME_SCALE = 25_000.0
 # On real servers a run takes longer: 73 hours pass in 26 seconds, a week in a minute.
 KAFKA_TIME_SCALE = 10_000.0
-# No topic has grown for so long.
-QUIET_SECONDS = 1.5
 # Well within the time after which the first message is forgotten.
 REST_SECONDS = 15.0
 
@@ -137,7 +134,7 @@ async def played(
             edge_internal_port=int(pipe.internal.rpartition(":")[2]),
         )
         await simulate(settings, rate, seconds, 1, ledger, asyncio.Event(), scenario)
-        await _at_rest(honest, settings)
+        assert await at_rest(settings, honest, time.monotonic() + REST_SECONDS, print)
         found = Found(
             now_us=time.time_ns() // 1000,
             topics=await gather.topics(honest, settings),
@@ -147,18 +144,6 @@ async def played(
     requests = read_requests(ledger.with_name(REQUESTS_FILE))
     struck = loaded.key if isinstance(loaded, TamperingWarehouse) else None
     return Played(settings, read_ledger(ledger), requests, found, struck)
-
-
-async def _at_rest(clients: Clients, settings: Settings) -> None:
-    """Until no topic has grown for a while: what is behind the topics is quicker than that."""
-    known = await gather.ends(clients, settings)
-    async with asyncio.timeout(REST_SECONDS):
-        since = time.monotonic()
-        while time.monotonic() < since + QUIET_SECONDS:
-            await asyncio.sleep(QUIET_SECONDS / 5)
-            ends = await gather.ends(clients, settings)
-            if ends != known:
-                known, since = ends, time.monotonic()
 
 
 def swapped(old: bytes, new: bytes) -> Callable[[bytes], bytes]:

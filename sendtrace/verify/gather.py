@@ -2,80 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import aiohttp
 import asyncpg
-from prometheus_client.parser import text_string_to_metric_families
 
-from schemas.topics import (
-    INBOUND,
-    LIFECYCLES,
-    PARTS,
-    QUARANTINE,
-    RECEIPTS,
-    ROLLUPS,
-    SENDS,
-    STATUSES,
-    TOTALS,
-)
+from schemas.topics import PULSES, TOPICS
+from sendtrace.local.figures import samples
 from sendtrace.runtime.kafka import Clients, Partition, partitions_of
-from sendtrace.runtime.reading import open_reader
+from sendtrace.runtime.reading import open_reader, read_until
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.topics import DependencyAway
 from sendtrace.verify.found import Kept, Key, Series
+from sinks.postgres import short_session
 from sinks.rows import TABLES, Column, Row, Table
 
-READ = (SENDS, STATUSES, RECEIPTS, INBOUND, QUARANTINE, LIFECYCLES, PARTS, ROLLUPS, TOTALS)
+# Edges pulse for as long as they live, and no message follows from it.
+READ = tuple(topic.name for topic in TOPICS if topic.name != PULSES)
 PREFIX = "sendtrace_"
-READ_TIMEOUT_SECONDS = 60.0
 SCRAPE_TIMEOUT_SECONDS = 10.0
 
 
-async def topics(
-    clients: Clients, settings: Settings, names: Iterable[str] = READ
-) -> dict[str, list[Kept]]:
+def partitions(settings: Settings) -> list[Partition]:
+    """Of every topic that is read: what grows while something is under way."""
+    return [tp for name in READ for tp in partitions_of(settings, name)]
+
+
+async def topics(clients: Clients, settings: Settings) -> dict[str, list[Kept]]:
     """Every committed record up to the end as it is now, in the order of each partition."""
-    partitions = [tp for name in names for tp in partitions_of(settings, name)]
-    found: dict[str, list[Kept]] = {name: [] for name in names}
-    async with open_reader(clients, partitions) as reader:
-        ends = await reader.end_offsets(partitions)
-        for tp, begin in (await reader.beginning_offsets(partitions)).items():
-            reader.seek(tp, begin)
-        reader.resume(*partitions)
-        behind = {tp for tp in partitions if await reader.position(tp) < ends[tp]}
-        async with asyncio.timeout(READ_TIMEOUT_SECONDS):
-            while behind:
-                batches = await reader.getmany(*behind, timeout_ms=100, max_records=20_000)
-                for tp, records in batches.items():
-                    kept = found[tp.topic.removeprefix(settings.topic_prefix)]
-                    kept += [
-                        Kept(tp.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
-                        for r in records
-                        if r.offset < ends[tp]
-                    ]
-                behind = {tp for tp in behind if await reader.position(tp) < ends[tp]}
+    found: dict[str, list[Kept]] = {name: [] for name in READ}
+    async with open_reader(clients, partitions(settings)) as reader:
+        ends = await reader.end_offsets(partitions(settings))
+        async for tp, records in read_until(reader, ends):
+            found[tp.topic.removeprefix(settings.topic_prefix)] += [
+                Kept(tp.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
+                for r in records
+            ]
     return found
-
-
-async def ends(clients: Clients, settings: Settings) -> dict[Partition, int]:
-    """Where each topic ends: what moves while something is under way."""
-    partitions = [tp for name in READ for tp in partitions_of(settings, name)]
-    async with open_reader(clients, partitions) as reader:
-        return await reader.end_offsets(partitions)
 
 
 async def tables(dsn: str) -> dict[str, dict[Key, Row]]:
     """Every row, with times and money as the integers that the loader staged."""
-    try:
-        connection = await asyncpg.connect(dsn, timeout=SCRAPE_TIMEOUT_SECONDS)
-    except OSError as error:
-        raise DependencyAway("PostgreSQL does not answer: is `sendtrace up` running?") from error
-    try:
+    async with short_session(dsn, "sendtrace verify") as connection:
         return {table.name: await _rows(connection, table) for table in TABLES}
-    finally:
-        await connection.close()
 
 
 async def _rows(connection: asyncpg.Connection, table: Table) -> dict[Key, Row]:
@@ -113,8 +82,7 @@ def parsed(page: str) -> dict[Series, float]:
     """Our counters, without prefix and `_total`."""
     return {
         _series(sample.name, sample.labels): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
+        for sample in samples(page)
         if sample.name.startswith(PREFIX) and sample.name.endswith("_total")
     }
 

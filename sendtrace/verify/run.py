@@ -12,6 +12,7 @@ import msgspec
 
 from processors.policies import policy_of
 from sendtrace.runtime.kafka import Clients
+from sendtrace.runtime.reading import open_reader
 from sendtrace.runtime.settings import Settings, SettingsError
 from sendtrace.simulator.ledger import Book, read_ledger
 from sendtrace.simulator.requests import FILE as REQUESTS_FILE
@@ -37,7 +38,7 @@ async def verify(
     until = time.monotonic() + wait_seconds
     await _settled(_told(ledger_path).book, settings, until, say)
     while True:
-        is_at_rest = await _at_rest(settings, clients, until, say)
+        is_at_rest = await at_rest(settings, clients, until, say)
         report = await _compared(settings, clients, ledger_path, is_at_rest)
         if report.is_equal or time.monotonic() > until:
             return report
@@ -104,17 +105,19 @@ async def _settled(book: Book, settings: Settings, until: float, say: Say) -> No
         await asyncio.sleep(min(left_seconds, 5.0))
 
 
-async def _at_rest(settings: Settings, clients: Clients, until: float, say: Say) -> bool:
+async def at_rest(settings: Settings, clients: Clients, until: float, say: Say) -> bool:
     """Whether no topic has grown for a while."""
-    known = await gather.ends(clients, settings)
-    since = time.monotonic()
-    while time.monotonic() - since < REST_SECONDS:
-        if time.monotonic() > until:
-            return False
-        await asyncio.sleep(POLL_SECONDS)
-        now = await gather.ends(clients, settings)
-        if now != known:
-            grown = sum(now[tp] - known[tp] for tp in now)
-            say(f"{grown} records more: waiting until nothing is under way")
-            known, since = now, time.monotonic()
+    partitions = gather.partitions(settings)
+    async with open_reader(clients, partitions) as reader:
+        known = await reader.end_offsets(partitions)
+        since = time.monotonic()
+        while time.monotonic() - since < REST_SECONDS:
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+            now = await reader.end_offsets(partitions)
+            if now != known:
+                grown = sum(now[tp] - known[tp] for tp in now)
+                say(f"{grown} records more: waiting until nothing is under way")
+                known, since = now, time.monotonic()
     return True
