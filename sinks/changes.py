@@ -19,9 +19,12 @@ import msgspec
 
 from schemas.codec import decode_lifecycle, decode_rollup, header
 from schemas.formats import NewerFormat
+from schemas.topics import INBOUND as INBOUND_TOPIC
+from schemas.topics import LIFECYCLES
 from schemas.vonage.decode import Unusable as NotUnderstood
 from schemas.vonage.decode import decode_inbound
 from schemas.vonage.reasons import Reason
+from sendtrace.runtime.kafka import Record
 from sinks.fragments import OF_MESSAGES, OF_ROLLUPS, merged
 from sinks.rows import (
     EVENTS,
@@ -228,10 +231,19 @@ class Batch:
             list(self._inbound.values()),
         )
 
+    def add(self, topic: str, record: Record, version: Version) -> Unusable | None:
+        """Take a record in; answers why when it is of no use (the caller keeps it).
+
+        ``topic`` is the name without prefix.
+        """
+        if topic == INBOUND_TOPIC:
+            return self.add_inbound(record.value, record.headers, record.timestamp * 1000, version)
+        add = self.add_lifecycle if topic == LIFECYCLES else self.add_rollup
+        return add(record.key, record.value, record.headers, version)
+
     def add_lifecycle(
         self, key: bytes | None, value: bytes | None, headers: Headers, version: Version
     ) -> Unusable | None:
-        """Take a record in; answers why when it is of no use (the caller keeps it)."""
         self.fed += 1
         change = message_change(key, value, headers, version)
         kind = type(change)

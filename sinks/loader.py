@@ -40,7 +40,7 @@ from sendtrace.runtime.service import Health, health_server, stop_on_signals
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.task import StartOver
 from sendtrace.runtime.topics import DependencyAway
-from sinks.changes import Batch, Changes, RowReason, Unusable
+from sinks.changes import Batch, Changes, RowReason
 from sinks.postgres import (
     AnotherLoaderAhead,
     PostgresWarehouse,
@@ -117,11 +117,7 @@ class LoadTask:
         self._epochs: dict[Partition, int] = {}
         self._saved: dict[Partition, int] = {}  # as the warehouse has it
         self._next: dict[Partition, int] = {}  # of the partitions fed since
-        self._adders = {
-            settings.topic(LIFECYCLES): self._add_lifecycle,
-            settings.topic(ROLLUPS): self._add_rollup,
-            settings.topic(INBOUND): self._add_inbound,
-        }
+        self._names = {settings.topic(name): name for name in TOPICS}
         self._drop_staged()
         self._ratio = Ratio(settings.quarantine_ratio_limit)
 
@@ -134,11 +130,11 @@ class LoadTask:
         if missing:
             await self._patiently(lambda: self._warehouse.adopt(missing))
             positions = await self._patiently(self._warehouse.positions)
-        mine = {p: position for p, position in positions.items() if p.topic in self._adders}
+        mine = {p: position for p, position in positions.items() if p.topic in self._names}
         saved = {p: position.next for p, position in mine.items()}
         # Asked after the positions: the end only grows.
         ends = await self._consumer.end_offsets(self._partitions)
-        for topic in self._adders:
+        for topic in self._names:
             of_topic = [p for p in self._partitions if p.topic == topic]
             of_saved = {p: at for p, at in saved.items() if p.topic == topic}
             require_same_log(of_topic, of_saved, begins, ends)
@@ -147,25 +143,15 @@ class LoadTask:
         return dict(saved)
 
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
-        epoch = self._epochs[partition]
-        add = self._adders[partition.topic]
+        name, epoch = self._names[partition.topic], self._epochs[partition]
         for record in records:
-            unusable = add(record, Version(epoch, partition.partition, record.offset))
+            version = Version(epoch, partition.partition, record.offset)
+            unusable = self._batch.add(name, record, version)
             if unusable is not None:
                 self._unusable.append((record, unusable.reason))
         self._fed.append((partition, records))
         self._next[partition] = records[-1].offset + 1
         self._ratio.seen(len(records))
-
-    def _add_lifecycle(self, record: Record, version: Version) -> Unusable | None:
-        return self._batch.add_lifecycle(record.key, record.value, record.headers, version)
-
-    def _add_rollup(self, record: Record, version: Version) -> Unusable | None:
-        return self._batch.add_rollup(record.key, record.value, record.headers, version)
-
-    def _add_inbound(self, record: Record, version: Version) -> Unusable | None:
-        append_at_us = record.timestamp * 1000
-        return self._batch.add_inbound(record.value, record.headers, append_at_us, version)
 
     def advance(self, read_until_ms: int) -> None:
         """Rows have no deadlines."""
@@ -230,7 +216,7 @@ class LoadTask:
         topic, rows = next(
             (topic, rows)
             for topic, rows in zip(
-                self._adders, (change.messages, change.rollups, change.inbound), strict=True
+                self._names, (change.messages, change.rollups, change.inbound), strict=True
             )
             if rows
         )

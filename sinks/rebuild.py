@@ -26,14 +26,11 @@ import asyncpg
 import msgspec
 from msgspec import Struct, field
 
-from schemas.topics import INBOUND as INBOUND_TOPIC
-from schemas.topics import LIFECYCLES
-from schemas.topics import ROLLUPS as ROLLUPS_TOPIC
 from sendtrace.runtime.kafka import Clients, Consumer, Partition, Record, partitions_of
 from sendtrace.runtime.reading import open_reader, read_until
 from sendtrace.runtime.settings import Settings
 from sinks import statements
-from sinks.changes import Batch, Changes, Unusable
+from sinks.changes import Batch, Changes
 from sinks.loader import TOPICS, inbound_reading, require_same_log
 from sinks.postgres import (
     PASSING,
@@ -170,11 +167,7 @@ class _Feed:
         self._next = dict(begins)
         self._ends = dict(begins)
         self._told = told
-        self._adders = {
-            settings.topic(LIFECYCLES): self._add_lifecycle,
-            settings.topic(ROLLUPS_TOPIC): self._add_rollup,
-            settings.topic(INBOUND_TOPIC): self._add_inbound,
-        }
+        self._names = {settings.topic(name): name for name in TOPICS}
         self._batch = Batch(self._reading)
 
     async def until(self, ends: Mapping[Partition, int]) -> None:
@@ -196,23 +189,13 @@ class _Feed:
         self._told(Progress(stage, read, max(read, total)))
 
     def _add(self, partition: Partition, records: Sequence[Record]) -> None:
-        add = self._adders[partition.topic]
-        epoch = self._epochs.get(partition, 1)
+        name, epoch = self._names[partition.topic], self._epochs.get(partition, 1)
         for record in records:
-            unusable = add(record, Version(epoch, partition.partition, record.offset))
+            version = Version(epoch, partition.partition, record.offset)
+            unusable = self._batch.add(name, record, version)
             if unusable is not None:
                 # The loader has it in quarantine.
                 self.report.unusable[unusable.reason] += 1
-
-    def _add_lifecycle(self, record: Record, version: Version) -> Unusable | None:
-        return self._batch.add_lifecycle(record.key, record.value, record.headers, version)
-
-    def _add_rollup(self, record: Record, version: Version) -> Unusable | None:
-        return self._batch.add_rollup(record.key, record.value, record.headers, version)
-
-    def _add_inbound(self, record: Record, version: Version) -> Unusable | None:
-        append_at_us = record.timestamp * 1000
-        return self._batch.add_inbound(record.value, record.headers, append_at_us, version)
 
     async def _flush(self) -> None:
         if self._batch.fed:
