@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from processors.aside import Aside
@@ -19,10 +18,9 @@ from processors.join.deadlines import fire, next_deadline
 from processors.join.derive import summarise
 from processors.join.forgetting import forget_at_us, is_remnant, remnant
 from processors.join.gaps import Gaps, decode_gaps
-from processors.join.policy import Policy
 from processors.keyed import Keyed, StoredDue
 from processors.rollup.parts import parts_to_tell
-from processors.stage import EXPIRED, FORGOTTEN, Changes
+from processors.stage import EXPIRED, FORGOTTEN, Changes, StageConfig
 from processors.store import Store
 from schemas.codec import decode_lifecycle, encode
 from schemas.events import Erase, Event, Revoke, Send
@@ -43,16 +41,6 @@ GAPS = "@gaps"
 PULSES_PER_COMMIT = 360
 
 decode_due = reader(StoredDue, FORMAT, Lifecycle.__name__)
-
-
-class StageConfig(Struct, frozen=True):
-    """What all tasks of a stage have in common."""
-
-    partitions: int
-    policy: Policy
-    cache_size: int
-    label_set_limit: int
-    quarantine_ratio_limit: float
 
 
 class Joining:

@@ -13,12 +13,11 @@ from msgspec.structs import replace
 
 from processors.aside import Aside
 from processors.join.contribution import Contribution, Totals
-from processors.joining import StageConfig
 from processors.keyed import Keyed, StoredDue
 from processors.rollup import merge
 from processors.rollup.contribution import NOTHING, contribution
 from processors.rollup.derive import summarise
-from processors.stage import EXPIRED, Changes
+from processors.stage import EXPIRED, Changes, StageConfig
 from processors.store import Store
 from schemas.codec import decode_part, decode_rollup, encode
 from schemas.formats import NewerFormat, reader

@@ -12,12 +12,23 @@ from typing import Protocol
 from msgspec import Struct
 
 from processors.join.contribution import Totals
+from processors.join.policy import Policy
 from processors.store import DeadlineEntry
 from sendtrace.runtime.kafka import Record
 from sendtrace.runtime.outgoing import Outgoing
 
 # Why a tombstone was written: the row stays, or it goes (DESIGN section 3).
 EXPIRED, FORGOTTEN = "expired", "forgotten"
+
+
+class StageConfig(Struct, frozen=True):
+    """What all tasks of a stage have in common."""
+
+    partitions: int
+    policy: Policy
+    cache_size: int
+    label_set_limit: int
+    quarantine_ratio_limit: float
 
 
 class Tombstone(Struct, frozen=True):

@@ -14,9 +14,8 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from processors import joining, rolling
-from processors.joining import StageConfig
 from processors.policies import policy_of
-from processors.stage import Stage
+from processors.stage import Stage, StageConfig
 from processors.store import RocksStore, Store
 from processors.transaction import EngineConfig, TransactionTask
 from schemas.topics import COMPACTED

@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiokafka import ConsumerRecord
 
 from processors.join.policy import Policy
-from processors.joining import StageConfig
 from processors.rolling import Rolling
+from processors.stage import StageConfig
 from processors.store import Meta
 from schemas.codec import decode_rollup, encode
 from schemas.lifecycle import Outcome
