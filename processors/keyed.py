@@ -1,7 +1,8 @@
 """The values of a task by key: decoded, cached, changed, forgotten, and when each is due.
 
-Reads its store, and never writes it: ``entries`` says what a commit has to make durable. Between
-two commits a value stands in ``dirty``, and what was forgotten is replaced by its remnant.
+Reads its store, and never writes it: ``tombstones``, ``purged`` and ``deadlines`` say what a commit
+has to write besides the changed values. Between two commits a value stands in ``dirty``, and what
+was forgotten is replaced by its remnant.
 """
 
 from __future__ import annotations
