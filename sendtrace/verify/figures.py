@@ -18,7 +18,13 @@ from sendtrace.verify.found import Difference, Found, Series
 from sinks import rows
 
 MONEY_UNITS = 100_000_000
-_STANDING = [metric for metric in CATALOGUE if metric.withdrawable]
+# What a name on the page does to which metric.
+_STANDING = {
+    name: (metric, sign)
+    for metric in CATALOGUE
+    if metric.withdrawable
+    for name, sign in ((metric.name, 1), (withdrawn(metric.name), -1))
+}
 
 
 def differences(found: Found, compared: Counter[str], notes: list[str]) -> Iterator[Difference]:
@@ -80,11 +86,10 @@ def _expected(found: Found) -> Counter[Series]:
 def _truth(found: Found) -> Counter[Series]:
     """In whole units, as the totals hold them."""
     truth: Counter[Series] = Counter()
-    for metric in _STANDING:
-        for sign, name in ((1, metric.name), (-1, withdrawn(metric.name))):
-            for (series, labels), value in found.figures.items():
-                if series == name:
-                    truth[metric.name, labels] += sign * _units(metric, value)
+    for (name, labels), value in found.figures.items():
+        if name in _STANDING:
+            metric, sign = _STANDING[name]
+            truth[metric.name, labels] += sign * _units(metric, value)
     return Counter({series: value for series, value in truth.items() if value})
 
 
