@@ -22,10 +22,14 @@ from sendtrace.simulator.parties import NETWORKS
 DEFAULT = "quiet-day"
 FILES = "scenarios"
 
+# What TOML can write and nobody can play (`inf`, `nan`, 1e-300) is refused with these bounds.
+YEAR = 366 * 24 * HOUR
 Share = Annotated[float, Meta(ge=0, le=1)]
-Weight = Annotated[int, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
+Weight = Annotated[int, Meta(ge=0, le=1_000_000)]
+Compression = Annotated[float, Meta(ge=1, le=10_000)]
+Factor = Annotated[float, Meta(ge=0.001, le=1_000)]
+Moment = Annotated[float, Meta(ge=0, le=YEAR)]
+Duration = Annotated[float, Meta(ge=1, le=YEAR)]
 Endings = dict[Ending, Weight]
 
 # In parts of a thousand: mostly well, as in life.
@@ -76,11 +80,11 @@ class Shares(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Phase(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Something out of the ordinary, from second to second of the scenario."""
 
-    from_seconds: NotNegative
-    to_seconds: Positive
-    rate: Positive = 1.0  # so many times the ordinary one
+    from_seconds: Moment
+    to_seconds: Moment
+    rate: Factor = 1.0  # so many times the ordinary one
     network: str | None = None  # where ``endings`` and ``latency`` hold; None: everywhere
-    latency: Positive = 1.0  # so many times the ordinary one
+    latency: Factor = 1.0  # so many times the ordinary one
     endings: Endings = {}  # of SMS, by any API
     to_network: str | None = None  # where ``to_share`` of the traffic goes all of a sudden
     to_share: Share = 0.0
@@ -94,10 +98,10 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How traffic looks. ``compression`` divides latencies, silences and retry plans."""
 
     about: str = ""
-    compression: Positive = 1.0
+    compression: Compression = 1.0
     # Nothing comes later than this after the send: 72 h is Vonage's own bound.
-    longest_seconds: Positive = 72 * 3600.0
-    period_seconds: Positive | None = None  # after this the phases begin anew; None: never
+    longest_seconds: Duration = 72 * 3600.0
+    period_seconds: Duration | None = None  # after this the phases begin anew; None: never
     shares: Shares = Shares()
     channels: dict[str, Weight] = field(default_factory=CHANNELS.copy)
     sms: Endings = field(default_factory=SMS.copy)
