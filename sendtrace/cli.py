@@ -41,6 +41,11 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+_port_base = click.option(
+    "--port-base", type=click.IntRange(0, 40_000), help="Of a stack of `up` here: as given to it."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sendtrace")
 def cli() -> None:
@@ -236,7 +241,7 @@ def migrate() -> None:
     show_default=True,
     help="For so long a difference may still be something that is under way.",
 )
-@click.option("--port-base", type=click.IntRange(0, 40_000), help="As given to `up`.")
+@_port_base
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def verify(ledger: Path | None, wait_seconds: float, port_base: int | None, as_json: bool) -> None:
     """Hold ledger, topics, warehouse and /metrics against each other; exit 5 if they differ.
@@ -246,13 +251,11 @@ def verify(ledger: Path | None, wait_seconds: float, port_base: int | None, as_j
     """
     from rich.console import Console
 
-    from sendtrace.local.plan import Options, make_plan
     from sendtrace.runtime.kafka import KafkaClients
     from sendtrace.verify import report as reports
     from sendtrace.verify.run import verify as run_verify
 
-    # Where a stack of `up` would listen, with these settings.
-    settings = make_plan(_with_port_base(port_base), os.environ, Options()).settings
+    settings = _of_stack(_with_port_base(port_base))
     path = ledger or Path(settings.data_dir) / "ledger.jsonl"
     if not path.exists():
         raise click.UsageError(f"there is no ledger at {path}: `sendtrace simulate` writes one")
@@ -273,8 +276,15 @@ def verify(ledger: Path | None, wait_seconds: float, port_base: int | None, as_j
 )
 @click.option("--reason", "reasons", multiple=True, help="Only what lies there for this reason.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@_port_base
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def replay(source: str, reasons: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def replay(
+    source: str,
+    reasons: tuple[str, ...],
+    dry_run: bool,
+    port_base: int | None,
+    as_json: bool,
+) -> None:
     """Put through again what lies in quarantine and is understood now.
 
     Each record once, however often this runs, unchanged and with its original times. What was put
@@ -285,7 +295,7 @@ def replay(source: str, reasons: tuple[str, ...], dry_run: bool, as_json: bool) 
     from sendtrace.runtime.kafka import KafkaClients
 
     del source  # there is but one
-    settings = _settings()
+    settings = _settings_at(port_base)
     report = _with_topics(
         settings,
         lambda: run.replay(
@@ -296,8 +306,9 @@ def replay(source: str, reasons: tuple[str, ...], dry_run: bool, as_json: bool) 
 
 
 @cli.command()
+@_port_base
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def rebuild(as_json: bool) -> None:
+def rebuild(port_base: int | None, as_json: bool) -> None:
     """Derive the warehouse's rows from the topics anew, while the loader runs.
 
     Readers see the old rows until all the new ones are there at once. Rows of messages that the
@@ -307,7 +318,7 @@ def rebuild(as_json: bool) -> None:
     from sendtrace.runtime.kafka import KafkaClients
     from sinks import rebuild as module
 
-    settings = _settings()
+    settings = _settings_at(port_base)
 
     def told(progress: module.Progress) -> None:
         share = 100 * progress.read // max(progress.total, 1)
@@ -325,9 +336,14 @@ def rebuild(as_json: bool) -> None:
 @click.option("--recipient", help="The person's number; - reads it from standard input.")
 @click.option("--message-id", "message_ids", multiple=True, help="A message; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say how many, and do nothing.")
+@_port_base
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def forget(
-    recipient: str | None, message_ids: tuple[str, ...], dry_run: bool, as_json: bool
+    recipient: str | None,
+    message_ids: tuple[str, ...],
+    dry_run: bool,
+    port_base: int | None,
+    as_json: bool,
 ) -> None:
     """Forget a person: every message to a number, and what came in from it.
 
@@ -344,7 +360,7 @@ def forget(
         raise click.UsageError("either --recipient or --message-id")
     if not all(0 < len(each) <= ID_LENGTH and "\0" not in each for each in message_ids):
         raise click.BadParameter("not an id", param_hint="--message-id")
-    settings = _settings()
+    settings = _settings_at(port_base)
     report = _with_topics(
         settings,
         lambda: module.forget(
@@ -363,7 +379,8 @@ def forget(
 @click.argument("message_id")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--show-numbers", is_flag=True, help="Show phone numbers, too.")
-def explain(message_id: str, as_json: bool, show_numbers: bool) -> None:
+@_port_base
+def explain(message_id: str, as_json: bool, show_numbers: bool, port_base: int | None) -> None:
     """Say what happened to a message, and why its outcome is what it is.
 
     From the warehouse; where that is away or does not know it, from the topic. Exit 5: nobody knows
@@ -373,7 +390,7 @@ def explain(message_id: str, as_json: bool, show_numbers: bool) -> None:
     from sendtrace.explain import report, words
     from sendtrace.runtime.kafka import KafkaClients
 
-    settings = _settings()
+    settings = _settings_at(port_base)
     found = asyncio.run(looked_up.find(KafkaClients(settings), settings, message_id))
     if found is None:
         click.echo("no message has this id, as far as warehouse and topic know", err=True)
@@ -460,6 +477,18 @@ def _with_port_base(port_base: int | None) -> Settings:
     if port_base is None:
         return settings
     return msgspec.structs.replace(settings, port_base=port_base)
+
+
+def _of_stack(settings: Settings) -> Settings:
+    """Where a stack of `up` listens, with these settings, and the secrets that it made."""
+    from sendtrace.local.plan import Options, make_plan
+
+    return make_plan(settings, os.environ, Options()).settings
+
+
+def _settings_at(port_base: int | None) -> Settings:
+    """The environment's; with a port base those of the stack that `up` runs there."""
+    return _settings() if port_base is None else _of_stack(_with_port_base(port_base))
 
 
 def _now_us() -> int:

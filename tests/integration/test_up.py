@@ -34,6 +34,18 @@ async def script(base: int, data_dir: Path) -> str:
     return output.decode()
 
 
+async def sendtrace(data_dir: Path, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sendtrace", *arguments,
+        cwd=ROOT,
+        env={**os.environ, "SENDTRACE_DATA_DIR": str(data_dir)},
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    return output.decode()
+
+
 def rows(text: str) -> dict[str, str]:
     return dict(re.findall(r"^message_id=(\S+)  outcome=(\S+)", text, re.MULTILINE))
 
@@ -68,6 +80,9 @@ async def test_the_example_by_curl_and_a_second_start(tmp_path: Path) -> None:
             re.findall(r"^sendtrace_messages.*", t, re.MULTILINE) for t in (text, again)
         )
         assert before == after
+        known = ("02000000E68951D8", "--port-base", str(base), "--json")
+        assert '"headline": "delivered' in await sendtrace(data_dir, "explain", *known)
+        assert '"messages":1' in await sendtrace(data_dir, "forget", "--message-id", *known)
     assert took < SECOND_START_SECONDS
 
 

@@ -21,6 +21,8 @@ from sinks.migrate import MigrationError
 from sinks.postgres import RowsRefused
 from sinks.rebuild import RebuildBusy
 
+from stack_up import free_port_base
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     "up", "down", "edge", "joiner", "rollup", "exporter", "loader", "simulate", "topics",
@@ -128,6 +130,16 @@ def test_what_works_on_the_data_is_4_too_when_kafka_is_away(arguments: tuple[str
     result = run(*arguments, **AWAY)
     assert (result.returncode, result.stdout) == (4, "")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("replay", "--from", "quarantine"), ("rebuild",), ("forget", "--message-id", "x")]
+)
+def test_what_works_on_the_data_finds_a_stack_by_its_port_base(arguments: tuple[str, ...]) -> None:
+    base = free_port_base()
+    result = run(*arguments, "--port-base", str(base))
+    assert result.returncode == 4
+    assert result.stderr.startswith(f"Kafka at 127.0.0.1:{19_092 + base} does not answer")
 
 
 def test_replay_knows_one_place() -> None:
