@@ -28,7 +28,7 @@ from sendtrace.runtime.outgoing import Outgoing, batches_of
 from sendtrace.runtime.reading import open_reader, read_until
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.topics import DependencyAway
-from sinks.postgres import short_session
+from sinks.postgres import saved_positions, short_session
 
 # Sooner or later the loader has everything; longer than this it does not run.
 LOADER_TIMEOUT_SECONDS = 60.0
@@ -115,8 +115,7 @@ async def _until_loaded(clients: Clients, settings: Settings) -> None:
 
 async def _saved(settings: Settings) -> Mapping[Partition, int]:
     async with short_session(settings.postgres_dsn, _NAME) as connection:
-        rows = await connection.fetch("select topic, partition, next from sink_offsets")
-    return {Partition(row["topic"], row["partition"]): row["next"] for row in rows}
+        return {tp: position.next for tp, position in (await saved_positions(connection)).items()}
 
 
 async def _messages_to(settings: Settings, numbers: Sequence[str]) -> list[str]:

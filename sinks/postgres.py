@@ -44,6 +44,9 @@ class SourceChanged(Exception):
 class SchemaMissing(Exception):
     """The tables are not there."""
 
+    def __init__(self) -> None:
+        super().__init__("The warehouse has no tables of sendtrace: run `sendtrace migrate`")
+
 
 class Source(NamedTuple):
     """What a topic's offsets belong to. aiokafka 0.14 does not tell topic ids."""
@@ -144,13 +147,7 @@ class PostgresWarehouse:
 
     async def positions(self) -> dict[Partition, Position]:
         async with self._session() as connection:
-            rows = await connection.fetch(
-                "select topic, partition, next, topic_epoch from sink_offsets"
-            )
-        return {
-            Partition(row["topic"], row["partition"]): Position(row["next"], row["topic_epoch"])
-            for row in rows
-        }
+            return await saved_positions(connection)
 
     async def adopt(self, initial: Mapping[Partition, int]) -> None:
         async with self._session() as connection:
@@ -202,9 +199,7 @@ class PostgresWarehouse:
                     self._connection = await _connect(self._dsn)
                 yield self._connection
         except asyncpg.UndefinedTableError as error:
-            raise SchemaMissing(
-                "The warehouse has no tables of sendtrace: run `sendtrace migrate`"
-            ) from error
+            raise SchemaMissing from error
         except REFUSALS as error:
             raise RowsRefused(f"PostgreSQL: {type(error).__name__}") from error
         except PASSING as error:
@@ -240,9 +235,7 @@ async def short_session(dsn: str, name: str) -> AsyncIterator[asyncpg.Connection
         finally:
             connection.terminate()
     except asyncpg.UndefinedTableError as error:
-        raise SchemaMissing(
-            "The warehouse has no tables of sendtrace: run `sendtrace migrate`"
-        ) from error
+        raise SchemaMissing from error
     except PASSING as error:
         raise WarehouseAway(f"PostgreSQL: {type(error).__name__}") from error
 
@@ -275,6 +268,17 @@ async def open_session(
         connection.terminate()
         raise
     return connection
+
+
+async def saved_positions(
+    connection: asyncpg.Connection, table: str = "sink_offsets"
+) -> dict[Partition, Position]:
+    """How far the loader is. ``table`` where the search path does not find it: our own word."""
+    query = f"select topic, partition, next, topic_epoch from {table}"  # noqa: S608
+    return {
+        Partition(topic, partition): Position(at, topic_epoch)
+        for topic, partition, at, topic_epoch in await connection.fetch(query)
+    }
 
 
 async def stage(connection: asyncpg.Connection, changes: Changes) -> None:

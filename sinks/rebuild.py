@@ -42,6 +42,7 @@ from sinks.postgres import (
     WarehouseAway,
     apply,
     open_session,
+    saved_positions,
     stage,
 )
 from sinks.rows import MESSAGES, ROLLUPS, TABLES, Version
@@ -241,13 +242,7 @@ class _Shadow:
 
     async def positions(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
         """How far the loader is."""
-        rows = await self._connection.fetch(
-            f"select topic, partition, next, topic_epoch from {self._place}.sink_offsets"  # noqa: S608
-        )
-        found = {
-            Partition(row["topic"], row["partition"]): Position(row["next"], row["topic_epoch"])
-            for row in rows
-        }
+        found = await saved_positions(self._connection, f"{self._place}.sink_offsets")
         return {tp: found[tp] for tp in partitions if tp in found}
 
     async def write(self, changes: Changes) -> None:
@@ -320,9 +315,7 @@ def _foreseen() -> Iterator[None]:
             "Another rebuild runs, or a transaction holds the tables: end it, and run this again"
         ) from error
     except asyncpg.UndefinedTableError as error:
-        raise SchemaMissing(
-            "The warehouse has no tables of sendtrace: run `sendtrace migrate`"
-        ) from error
+        raise SchemaMissing from error
     except REFUSALS as error:
         raise RowsRefused(
             f"The database refuses a row that follows from the topics ({type(error).__name__}): "
