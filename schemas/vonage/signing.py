@@ -176,10 +176,6 @@ class JwtVerdict(Struct, frozen=True):
     verdict: Verdict
     account: str | None = None
 
-    @property
-    def treatment(self) -> Treatment:
-        return TREATMENTS[self.verdict]
-
 
 class _Header(Struct, gc=False):
     alg: Any = None
