@@ -22,7 +22,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
 
-import corpus
 import msgspec
 
 from processors.store import RocksStore
@@ -48,6 +47,7 @@ from schemas.totals import positions_key
 from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.settings import Settings
 
+import corpus
 from engine import running_joiner, status_body
 from fakes.cluster import MemoryCluster
 

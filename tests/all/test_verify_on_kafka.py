@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from verifying import Stage, assert_equal, assert_found, assert_row_found, faults, on_kafka, played
 
 from sendtrace.runtime.settings import Settings
 
 from fakes.tampering import Kind
+from verifying import Stage, assert_equal, assert_found, assert_row_found, faults, on_kafka, played
 
 
 @pytest.fixture

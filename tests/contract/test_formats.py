@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import formats
 import msgspec
 import pytest
-from formats import Kept, Process
 from rocksdict import Rdict
 
 from processors import wiring
@@ -42,8 +40,10 @@ from schemas.totals import POSITIONS, parse_key, positions_key, state_key, total
 from schemas.vonage.reasons import Reason
 from sinks.sums import Sums
 
+import formats
 from engine import Output, output, running_joiner, status_body
 from fakes.cluster import MemoryCluster
+from formats import Kept, Process
 
 PROCESSES = {"joiner": JOINER, "rollup": ROLLUP}
 Decode = Callable[[bytes], Any]

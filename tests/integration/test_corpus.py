@@ -15,9 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
-import corpus
 import pytest
-from corpus import ANSWERS, EVENTS, REQUESTS, ROWS, WEBHOOKS, Webhook
 from msgspec.structs import replace
 from yarl import URL
 
@@ -35,6 +33,8 @@ from schemas.topics import INBOUND, QUARANTINE, RECEIPTS, ROLLUPS, SENDS, STATUS
 from schemas.vonage.decode import decode
 from sendtrace.runtime.settings import Settings
 
+import corpus
+from corpus import ANSWERS, EVENTS, REQUESTS, ROWS, WEBHOOKS, Webhook
 from engine import Output, read_all, read_records, running_joiner, until_joined
 from fakes.cluster import KafkaCluster
 from fakes.wire import running_edge

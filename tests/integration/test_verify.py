@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
-from verifying import assert_equal, assert_found, assert_row_found, faults, in_memory, played
 
 from sendtrace.runtime.settings import Settings
 from sendtrace.verify.found import Kept, Key, last_of
@@ -20,6 +19,7 @@ from sendtrace.verify.run import slack_us
 from sinks.rows import Row
 
 from fakes.tampering import Kind
+from verifying import assert_equal, assert_found, assert_row_found, faults, in_memory, played
 
 
 async def test_everything_is_equal(tmp_path: Path) -> None:
