@@ -19,10 +19,11 @@ from sendtrace.simulator.ledger import Book, read_ledger
 from sendtrace.simulator.requests import FILE as REQUESTS_FILE
 from sendtrace.simulator.requests import Logged, read_requests
 from sendtrace.simulator.run import simulate
+from sendtrace.simulator.scenario import Scenario
 from sendtrace.verify import gather
 from sendtrace.verify.compare import compare
 from sendtrace.verify.found import Difference, Found, Key, Report
-from sendtrace.verify.run import at_rest, slack_us
+from sendtrace.verify.run import at_rest, settled, slack_us
 from sinks.migrate import migrate
 from sinks.postgres import PostgresWarehouse, Warehouse
 from sinks.rows import Row
@@ -51,22 +52,13 @@ class Stage:
     tables: Callable[[], Awaitable[Tables]]
 
 
-def in_memory(tmp_path: Path) -> Stage:
+def in_memory(tmp_path: Path, time_scale: float = MEMORY_TIME_SCALE) -> Stage:
     settings = Settings(topic_prefix="test.", partitions=3, transaction_interval_ms=20)
-    cluster = MemoryCluster(_playable(settings, tmp_path, MEMORY_TIME_SCALE))
+    cluster = MemoryCluster(_playable(settings, tmp_path, time_scale))
     # Deadlines fire by the log's own append times.
     cluster.log.now_ms = lambda: time.time_ns() // 1_000_000
     warehouse = MemoryWarehouse()
-
-    async def tables() -> Tables:
-        return {
-            "messages": {(key,): row for key, row in warehouse.rows.items()},
-            "message_events": warehouse.events,
-            "rollups": {(key,): row for key, row in warehouse.rollups.items()},
-            "inbound": warehouse.inbound,
-        }
-
-    return Stage(cluster, warehouse, tables)
+    return Stage(cluster, warehouse, warehouse.tables)
 
 
 async def on_kafka(settings: Settings, dsn: str, tmp_path: Path) -> Stage:
@@ -113,12 +105,14 @@ async def played(
     tmp_path: Path,
     rate: float,
     seconds: float,
-    scenario: str,
+    scenario: str | Scenario,
     faults: Sequence[Fault] = (),
     row_fault: Kind | None = None,
+    settle_seconds: float = 0.0,
     **settings_changed: Any,
 ) -> Played:
-    """Play a scenario, and read everything when it has come to rest."""
+    """Play a scenario, and read everything when it has come to rest; before that wait for the
+    deadlines that go by within ``settle_seconds``."""
     cluster, loaded = stage.cluster, stage.warehouse
     cluster.settings = msgspec.structs.replace(cluster.settings, **settings_changed)
     honest = cluster.clients
@@ -134,6 +128,8 @@ async def played(
             edge_internal_port=int(pipe.internal.rpartition(":")[2]),
         )
         await simulate(settings, rate, seconds, 1, ledger, asyncio.Event(), scenario)
+        book = read_ledger(ledger)
+        await settled(book, settings, time.monotonic() + settle_seconds, print)
         assert await at_rest(settings, honest, time.monotonic() + REST_SECONDS, print)
         found = Found(
             now_us=time.time_ns() // 1000,
@@ -143,7 +139,7 @@ async def played(
         )
     requests = read_requests(ledger.with_name(REQUESTS_FILE))
     struck = loaded.key if isinstance(loaded, TamperingWarehouse) else None
-    return Played(settings, read_ledger(ledger), requests, found, struck)
+    return Played(settings, book, requests, found, struck)
 
 
 def swapped(old: bytes, new: bytes) -> Callable[[bytes], bytes]:

@@ -36,7 +36,7 @@ async def verify(
 ) -> Report:
     """Compare, for at most ``wait_seconds`` of waiting. Raises DependencyAway, SettingsError."""
     until = time.monotonic() + wait_seconds
-    await _settled(_told(ledger_path).book, settings, until, say)
+    await settled(_told(ledger_path).book, settings, until, say)
     while True:
         is_at_rest = await at_rest(settings, clients, until, say)
         report = await _compared(settings, clients, ledger_path, is_at_rest)
@@ -92,7 +92,7 @@ def slack_us(settings: Settings) -> int:
     return int((settings.grace_seconds / settings.time_scale + SETTLE_SECONDS) * 1_000_000)
 
 
-async def _settled(book: Book, settings: Settings, until: float, say: Say) -> None:
+async def settled(book: Book, settings: Settings, until: float, say: Say) -> None:
     """Wait for the deadlines that go by in time; the others are not due, and not asked for."""
     settle_us = [told.settles_at_us for told in book.messages.values()]
     settle_us += [told.settles_at_us for told in book.rollups.values()]

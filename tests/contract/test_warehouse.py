@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import pytest
 
 from schemas.vonage.errors import CATALOGUE
 from sendtrace.runtime.kafka import Partition
+from sendtrace.verify import gather
 from sinks import migrate as migrating
 from sinks.changes import Changes, Deletion
 from sinks.fragments import OF_MESSAGES, OF_ROLLUPS, Rule, merged
@@ -39,7 +40,6 @@ from sinks.rows import (
     MIN_TIME_US,
     ROLLUPS,
     TEXT_LIMIT,
-    Column,
     Row,
     Table,
     Version,
@@ -66,12 +66,7 @@ class MemorySubject:
         self.warehouse = MemoryWarehouse()
 
     async def rows(self, table: Table = MESSAGES) -> list[Row]:
-        kept = self.warehouse
-        stored: dict[str, dict[Any, Row]] = {
-            "messages": kept.rows, "message_events": kept.events, "rollups": kept.rollups,
-            "inbound": kept.inbound,
-        }  # fmt: skip
-        return [row for _, row in sorted(stored[table.name].items())]
+        return in_order((await self.warehouse.tables())[table.name])
 
     async def break_connection(self) -> None:
         self.warehouse.away = 1
@@ -88,13 +83,7 @@ class PostgresSubject:
 
     async def rows(self, table: Table = MESSAGES) -> list[Row]:
         """The stored rows, turned back into what the loader handed in."""
-        columns = ", ".join(_back(column) for column in table.columns)
-        order = ", ".join(f'{name} collate "C"' if name != "part" else name for name in table.key)
-        found = await ask(self.dsn, f"select {columns} from {table.name} order by {order}")
-        return [
-            tuple(tuple(value) if isinstance(value, list) else value for value in row)
-            for row in found
-        ]
+        return in_order((await gather.tables(self.dsn))[table.name])
 
     async def break_connection(self) -> None:
         await ask(
@@ -117,12 +106,8 @@ async def ask(dsn: str, query: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-def _back(column: Column) -> str:
-    if column.kind == "time_us":
-        return f"(extract(epoch from {column.name}) * 1000000)::bigint"
-    if column.kind == "money_units":
-        return f"({column.name} * 100000000)::bigint"
-    return column.name
+def in_order(rows: Mapping[Any, Row]) -> list[Row]:
+    return [row for _, row in sorted(rows.items())]
 
 
 @pytest.fixture

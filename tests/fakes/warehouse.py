@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sendtrace.runtime.kafka import Partition
+from sendtrace.verify.found import Key
 from sinks.changes import Changes, Deletion
 from sinks.fragments import OF_MESSAGES, OF_ROLLUPS, Rule, merged
 from sinks.postgres import (
@@ -21,7 +22,7 @@ from sinks.postgres import (
     SourceChanged,
     WarehouseAway,
 )
-from sinks.rows import EVENTS, FRAGMENT, INBOUND, MESSAGES, Row
+from sinks.rows import EVENTS, FRAGMENT, INBOUND, MESSAGES, ROLLUPS, Row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY = len(EVENTS.key)
@@ -38,6 +39,15 @@ class MemoryWarehouse:
         self.away = 0
         self.lost_answers = 0
         self.refused: set[object] = set()
+
+    async def tables(self) -> dict[str, dict[Key, Row]]:
+        """All rows by table and key, as `verify` reads those of PostgreSQL."""
+        return {
+            MESSAGES.name: {(key,): row for key, row in self.rows.items()},
+            EVENTS.name: dict(self.events),
+            ROLLUPS.name: {(key,): row for key, row in self.rollups.items()},
+            INBOUND.name: dict(self.inbound),
+        }
 
     async def remember(self, source: Source) -> None:
         self._fail_if_away()

@@ -6,61 +6,30 @@ log; then each entry of the ledger is held against what came out.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from schemas import rollup as topic
-from schemas.codec import decode_rollup
 from schemas.lifecycle import Lifecycle
-from schemas.metrics import MESSAGES
-from schemas.topics import INBOUND, RECEIPTS, ROLLUPS, STATUSES
-from sendtrace.local import secrets
-from sendtrace.runtime.settings import Settings
+from schemas.metrics import MESSAGES, withdrawn
+from schemas.rollup import Rollup as RollupFound
+from schemas.topics import INBOUND, RECEIPTS, STATUSES
 from sendtrace.simulator.compare import (
     fact_differences,
     message_differences,
     rollup_differences,
 )
-from sendtrace.simulator.ledger import Book, Message, Rollup, read_ledger
-from sendtrace.simulator.requests import FILE, read_requests
-from sendtrace.simulator.run import simulate
-from sendtrace.simulator.scenario import Scenario, load
+from sendtrace.simulator.ledger import Book, Message, Rollup
+from sendtrace.simulator.scenario import load
+from sendtrace.verify.found import Series
 
-from engine import Output, output, read_all
-from fakes.cluster import MemoryCluster
-from fakes.warehouse import MemoryWarehouse
-from pipeline import running_pipeline
+from verifying import Played, in_memory, played
 
 # 73 hours pass in 26 seconds, and the hour after the 72nd in 0.36.
 TIME_SCALE = 10_000.0
-SETTLE_SECONDS = 3.0
-
-
-def stack(tmp_path: Path, time_scale: float) -> MemoryCluster:
-    folder = secrets.make(tmp_path)
-    cluster = MemoryCluster(
-        Settings(
-            topic_prefix="test.",
-            partitions=3,
-            transaction_interval_ms=20,
-            loader_interval_ms=50,
-            edge_port=0,
-            edge_internal_port=0,
-            edge_drain_seconds=0,
-            accounts_file=str(folder / secrets.ACCOUNTS_FILE),
-            sends_token_file=str(folder / secrets.SENDS_TOKEN_FILE),
-            data_dir=str(tmp_path),
-            time_scale=time_scale,
-        )
-    )
-    # Deadlines fire by the log's own append times.
-    cluster.log.now_ms = lambda: time.time_ns() // 1_000_000
-    return cluster
+SETTLE_SECONDS = 40.0
 
 
 def differences(book: Book, lifecycles: dict[str, Lifecycle], now_us: int) -> dict[str, list[str]]:
@@ -82,75 +51,40 @@ def of_message(expected: Message, lifecycle: Lifecycle, now_us: int) -> list[str
     )
 
 
-@dataclass
-class Played:
-    """What was expected, and what came out of every topic."""
-
-    book: Book
-    found: Output
-    rollups: dict[str, topic.Rollup]
-    now_us: int
-
-
-async def play(
-    cluster: MemoryCluster, path: Path, rate: float, seconds: float, scenario: str | Scenario
-) -> Played:
-    """Until the last deadline went by."""
-    async with running_pipeline(cluster.settings, cluster, MemoryWarehouse()) as pipe:
-        settings = msgspec.structs.replace(
-            cluster.settings,
-            edge_port=int(pipe.public.rpartition(":")[2]),
-            edge_internal_port=int(pipe.internal.rpartition(":")[2]),
-        )
-        tally = await simulate(settings, rate, seconds, 1, path, asyncio.Event(), scenario)
-        print(tally)
-        book = read_ledger(path)
-        due_us = max(m.settles_at_us or 0 for m in book.messages.values())
-        if due_us < (time.time() + 3600) * 1e6:
-            await asyncio.sleep(max(0.0, due_us / 1e6 - time.time()))
-        await asyncio.sleep(SETTLE_SECONDS)
-        found = await output(cluster.clients, cluster.settings)
-        latest = dict(await read_all(cluster.clients, cluster.settings, ROLLUPS))
-    rollups = {key.decode(): decode_rollup(value) for key, value in latest.items()}
-    return Played(book, found, rollups, time.time_ns() // 1000)
-
-
-def assert_as_expected(played: Played) -> None:
+def assert_as_expected(run: Played) -> None:
     """Message by message, rollup by rollup, and the totals by outcome."""
-    book, found, now_us = played.book, played.found, played.now_us
+    book, found, now_us = run.book, run.found, run.found.now_us
     assert book.cut_short == set()
     told = differences(book, found.lifecycles, now_us)
     report(book, told)
     assert told == {}
-    assert outcomes_in(found) == Counter(
+    assert outcomes_in(found.figures) == Counter(
         m.standings(now_us)[0].outcome for m in book.messages.values()
     )
-    assert played.rollups.keys() == book.rollups.keys()
+    assert found.rollups.keys() == book.rollups.keys()
     assert {
         key: sentences
-        for key, rollup in played.rollups.items()
+        for key, rollup in found.rollups.items()
         if (sentences := of_rollup(book.rollups[key], rollup, now_us))
     } == {}
 
 
 async def test_everything_ends_as_the_ledger_expects(tmp_path: Path) -> None:
     """Days in seconds: every deadline goes by, and nearly all of Vonage's times are equal."""
-    cluster, path = stack(tmp_path, TIME_SCALE), tmp_path / "ledger.jsonl"
-    played = await play(cluster, path, 150, 5, "everything")
-    assert_as_expected(played)
-    outcomes = {message.settled.outcome for message in played.book.messages.values()}
+    stage = in_memory(tmp_path, TIME_SCALE)
+    run = await played(stage, tmp_path, 150, 5, "everything", settle_seconds=SETTLE_SECONDS)
+    assert_as_expected(run)
+    outcomes = {message.settled.outcome for message in run.book.messages.values()}
     assert {"missing", "unconfirmed", "expired", "unanswered", "untracked"} <= outcomes
-    assert {rollup.kind for rollup in played.book.rollups.values()} == {"parts", "failover"}
+    assert {rollup.kind for rollup in run.book.rollups.values()} == {"parts", "failover"}
     # What was answered with 200 is in Kafka under the id that the log of requests has for it.
     answered = {
-        one.sent.ce_id
-        for one in read_requests(path.with_name(FILE))
-        if one.answer == "200" and one.sent.path != "/sends"
+        one.sent.ce_id for one in run.requests if one.answer == "200" and one.sent.path != "/sends"
     }
     kept = {
         dict(record.headers)["ce_id"].decode()
         for name in (STATUSES, RECEIPTS, INBOUND)
-        for record in cluster.log.records("test." + name)
+        for record in run.found.topics[name]
     }
     assert answered == kept
 
@@ -166,22 +100,25 @@ async def test_at_the_pace_of_life_latencies_are_the_ledgers_too(tmp_path: Path)
     scenario = msgspec.structs.replace(
         everything, compression=3.0, longest_seconds=21, phases=(), **endings
     )
-    played = await play(stack(tmp_path, 1.0), tmp_path / "ledger.jsonl", 100, 4, scenario)
-    assert_as_expected(played)
-    took = Counter(message.carrier_latency_ms for message in played.book.messages.values())
+    run = await played(in_memory(tmp_path, 1.0), tmp_path, 100, 4, scenario)
+    assert_as_expected(run)
+    took = Counter(message.carrier_latency_ms for message in run.book.messages.values())
     assert len(took) > 20
     assert sum(count for ms, count in took.items() if ms) > 50
 
 
-def outcomes_in(found: Output) -> Counter[str]:
-    """Of the totals, as the exporter would sum them up."""
+def outcomes_in(figures: Mapping[Series, float]) -> Counter[str]:
+    """Of the totals, as the exporter shows them."""
     sums = Counter[str]()
-    for labels, count in found.truth(MESSAGES.name).items():
-        sums[dict(labels)["outcome"]] += count
-    return sums
+    for (name, labels), count in figures.items():
+        if name == MESSAGES.name:
+            sums[dict(labels)["outcome"]] += round(count)
+        if name == withdrawn(MESSAGES.name):
+            sums[dict(labels)["outcome"]] -= round(count)
+    return +sums
 
 
-def of_rollup(expected: Rollup, rollup: topic.Rollup, now_us: int) -> list[str]:
+def of_rollup(expected: Rollup, rollup: RollupFound, now_us: int) -> list[str]:
     assert rollup.summary is not None
     seen = msgspec.structs.asdict(rollup.summary) | {"kind": rollup.kind}
     return rollup_differences(expected, expected.standings(now_us), seen)
