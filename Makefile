@@ -90,7 +90,7 @@ chaos: $(INSTALLED) ## Faults under traffic for 40 minutes, and nothing lost or 
 chaos-plants: $(INSTALLED) ## Faults planted in the program: each must be found
 	PYTHONPATH=tests $(BIN)/python -m chaos --all-plants $(ARGS)
 
-bench: $(INSTALLED) ## Measure what docs and BENCH promise
+bench: $(INSTALLED) ## Measure what the docs promise
 	$(BIN)/python bench/run.py
 
 dashboard: $(ALL_INSTALLED) ## Write deploy/grafana/sendtrace.json

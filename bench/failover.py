@@ -39,8 +39,8 @@ MESSAGES = 100_000
 LEAST_MESSAGES = 20_000
 WAIT_SECONDS = 180.0
 FREEZE_TRIES = 50
-# DESIGN section 9: same joiner, state kept.
-GOAL = "goal 5 / 10 s, floor 15 / 20 s"
+# Of the same joiner with its state kept.
+GOAL = "5 / 10 s, floor 15 / 20 s"
 
 
 class Outage(Struct, frozen=True):
@@ -179,7 +179,7 @@ async def main(messages: int) -> None:
             await topics.apply(settings)
             rounds = Rounds(settings, messages)
             table = Table(title=f"SIGKILL of a joiner with {messages:,} open messages")
-            for column in ("", "first output", "all partitions", "DESIGN"):
+            for column in ("", "first output", "all partitions", "goal"):
                 table.add_column(column, justify="right")
             async with joiner_process(settings) as joiner:
                 await joiner.until_ready()

@@ -1,7 +1,7 @@
 """The process ``edge``: two ports, one producer, and the order of start and drain.
 
 The public port is aiohttp's low-level server: it has one handler, needs no router, and costs a
-quarter less than an Application (BENCH-NOTES). The internal port has health, metrics and sends.
+quarter less than an Application (measured). The internal port has health, metrics and sends.
 """
 
 from __future__ import annotations

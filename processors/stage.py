@@ -17,7 +17,7 @@ from processors.store import DeadlineEntry
 from sendtrace.runtime.kafka import Record
 from sendtrace.runtime.outgoing import Outgoing
 
-# Why a tombstone was written: the row stays, or it goes (DESIGN section 3).
+# Why a tombstone was written: the row stays, or it goes.
 EXPIRED, FORGOTTEN = "expired", "forgotten"
 
 

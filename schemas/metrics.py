@@ -5,7 +5,7 @@ Each counter stands in ``totals`` under its name; the exporter serves it with th
 grow, and the truth is the difference (``rules`` in deploy/prometheus hide that).
 
 Every metric of messages has ``traffic``: test traffic stays out of rates and alerts. Labels come
-from verified or known values, and label sets beyond a bound count as ``other`` (DESIGN section 5).
+from verified or known values, and label sets beyond a bound count as ``other``.
 """
 
 from __future__ import annotations

@@ -527,7 +527,7 @@ def _run_process(run: Callable[[Settings], Awaitable[None]]) -> None:
 
 
 def _calm_garbage_collection() -> None:
-    """Spare the collector what never becomes garbage: 21 to 37 % of the CPU (BENCH-NOTES).
+    """Spare the collector what never becomes garbage: 21 to 37 % of the CPU.
 
     Everything imported is out of its sight, and full collections of the rest are rare. Memory
     stays bounded, as it would not with ``gc.disable()``.

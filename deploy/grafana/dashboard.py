@@ -28,7 +28,7 @@ WHOSE = 'account=~"$account", api=~"$api", channel=~"$channel"'
 WHERE = f'{WHOSE}, country=~"$country"'
 LIVE = 'traffic="live"'
 PERCENT, SECONDS, COUNT, EACH_SECOND = "percentunit", "s", "short", "reqps"
-WIDTH, HEIGHT = 24, 7
+HEIGHT = 7
 
 
 def delivery(which: str, by: str = "") -> str:

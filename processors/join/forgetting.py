@@ -6,7 +6,7 @@
    fact of a new message. Such a fact starts a fragment, which knows only what came since.
 4. Of an erased message the remnant goes on stripping what comes.
 
-Durations are divided by the policy's time scale. Source: DESIGN section 5 (Forgetting).
+Durations are divided by the policy's time scale. Source: docs/architecture.md (Forgetting).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 2. Before the first pulse that was ever seen there is no gap: nobody knows.
 3. Gaps are kept for as long as a deadline may lie open, and at most 1,000 of them: the oldest go.
 
-Source: DESIGN section 5 (Time is an input).
+Source: docs/architecture.md (Time).
 """
 
 from __future__ import annotations

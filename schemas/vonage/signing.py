@@ -127,7 +127,7 @@ def _hex(text: bytes, method: Method, secret: bytes) -> str:
 
 
 class Treatment(StrEnum):
-    """What the edge does about a verdict (DESIGN section 4)."""
+    """What the edge does about a verdict (docs/edge.md)."""
 
     ACCEPT = "accept"
     LATER = "later"  # 503: a setting or clock of ours may be wrong, and Vonage tries again

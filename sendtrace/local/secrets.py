@@ -21,7 +21,7 @@ LOCAL_ACCOUNT = "local"
 TOKEN_BYTES = 24
 
 # One account for each way of proof. Alerts are never signed, and a receipt does not say whether it
-# is theirs, so an account whose SMS receipts must be signed gets none (DESIGN section 4).
+# is theirs, so an account whose SMS receipts must be signed gets none (docs/edge.md).
 ACCOUNTS = f"""\
 # Made by `sendtrace up`. Which accounts there are, and how each proves that a webhook is Vonage's.
 own_parameters = []

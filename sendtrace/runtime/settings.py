@@ -71,7 +71,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     edge_drain_seconds: float = 2.0
     # A group commit waits at most this long for company.
     edge_linger_ms: float = 2.0
-    # 200 ms costs nothing measurable over longer ones (BENCH), and output is fresh.
+    # 200 ms costs nothing measurable over longer ones, and output is fresh.
     transaction_interval_ms: int = 200
     # Bound of one transaction: well below the topics' max.message.bytes per batch, many batches.
     transaction_limit_records: int = 20_000

@@ -140,7 +140,6 @@ class Story:
         return SHORT_TTL_SECONDS if self.ending in ("late", "ttl_silent") else None
 
 
-UNTRACKED = Story("untracked")
 SILENT = Story("silent")
 
 

@@ -63,7 +63,7 @@ def test_and_its_facts_become_theirs() -> None:
 
 
 def test_an_erased_lifecycle_deletes_the_row() -> None:
-    """As it comes from the joiner, and as DESIGN section 3 writes it."""
+    """As it comes from the joiner, and as the topic's contract has it."""
     assert message_change(b"m1", encode(ERASED), (), AT) == Deletion("m1", AT)
     written = b'{"message_id":"m1","erased":true,"erased_at":1700000000000000}'
     assert message_change(b"m1", written, (), AT) == Deletion("m1", AT)

@@ -1,4 +1,4 @@
-"""Deadlines: silence becomes an event. RULES section 3, DESIGN section 5."""
+"""Deadlines: silence becomes an event. RULES section 3."""
 
 from __future__ import annotations
 

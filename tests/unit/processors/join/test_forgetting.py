@@ -1,4 +1,4 @@
-"""When a message is forgotten. DESIGN section 5 (Forgetting)."""
+"""When a message is forgotten: docs/architecture.md (Forgetting)."""
 
 from __future__ import annotations
 
