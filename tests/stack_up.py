@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,12 +22,22 @@ STARTED_SECONDS = 90
 PORTS = tuple(make_plan(Settings(), {}, Options()).ports.values())
 
 
-def free_port_base() -> int:
-    return next(
-        base
-        for base in range(10_000, 40_000, 501)
-        if all(port_is_free(port + base) for port in PORTS)
-    )
+def free_port_base(ports: Collection[int] = PORTS) -> int:
+    bases = range(10_000, 40_000, 501)
+    return next(base for base in bases if all(port_is_free(port + base) for port in ports))
+
+
+async def sendtrace(data_dir: Path, *arguments: str) -> tuple[int | None, str]:
+    """A command beside it: the exit code, and what it said; on stderr only if it is not 0."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sendtrace", *arguments,
+        cwd=ROOT,
+        env={**os.environ, "SENDTRACE_DATA_DIR": str(data_dir)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 110)
+    return process.returncode, out.decode() + (err.decode() if process.returncode else "")
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from stack_up import ROOT, free_port_base, up
+from stack_up import ROOT, free_port_base, sendtrace, up
 
 # The promise for a start over data that is there.
 SECOND_START_SECONDS = 20
@@ -29,18 +29,6 @@ async def script(base: int, data_dir: Path) -> str:
         },
         stdout=asyncio.subprocess.PIPE,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0
-    return output.decode()
-
-
-async def sendtrace(data_dir: Path, *arguments: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sendtrace", *arguments,
-        cwd=ROOT,
-        env={**os.environ, "SENDTRACE_DATA_DIR": str(data_dir)},
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
     output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     return output.decode()
@@ -81,20 +69,16 @@ async def test_the_example_by_curl_and_a_second_start(tmp_path: Path) -> None:
         )
         assert before == after
         known = ("02000000E68951D8", "--port-base", str(base), "--json")
-        assert '"headline": "delivered' in await sendtrace(data_dir, "explain", *known)
-        assert '"messages":1' in await sendtrace(data_dir, "forget", "--message-id", *known)
+        code, said = await sendtrace(data_dir, "explain", *known)
+        assert (code, '"headline": "delivered' in said) == (0, True), said
+        code, said = await sendtrace(data_dir, "forget", "--message-id", *known)
+        assert (code, '"messages":1' in said) == (0, True), said
     assert took < SECOND_START_SECONDS
 
 
 async def test_a_second_up_is_refused_at_once(tmp_path: Path) -> None:
     data_dir, base = tmp_path / "data", free_port_base()
     async with up(data_dir, base, "--no-simulate"):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sendtrace", "up", "--port-base", str(base),
-            cwd=ROOT,
-            env={**os.environ, "SENDTRACE_DATA_DIR": str(data_dir)},
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
-        assert process.returncode == 4
-        assert b"another" in errors.lower() or b"runs" in errors.lower(), errors
+        code, said = await sendtrace(data_dir, "up", "--port-base", str(base))
+        assert code == 4
+        assert "another" in said.lower() or "runs" in said.lower(), said

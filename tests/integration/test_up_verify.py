@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from pathlib import Path
 
 import psutil
 
-from stack_up import ROOT, free_port_base, up
+from stack_up import ROOT, free_port_base, sendtrace, up
 
 OURS = ("edge", "joiner", "rollup", "loader", "exporter")
-
-
-async def sendtrace(data_dir: Path, base: int, *arguments: str) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sendtrace", *arguments,
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "SENDTRACE_DATA_DIR": str(data_dir),
-            "SENDTRACE_PORT_BASE": str(base),
-        },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 110)
-    return process.returncode, out.decode() + (err.decode() if process.returncode else "")
 
 
 async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> None:
     data_dir, base = tmp_path / "data", free_port_base()
     options = ("--scenario", "carrier-outage", "--for", "30s", "--rate", "30")
+    verify = ("verify", "--port-base", str(base))
     async with up(data_dir, base, *options) as stack:
         await asyncio.sleep(30)
-        code, text = await sendtrace(data_dir, base, "verify", "--json")
+        code, text = await sendtrace(data_dir, *verify, "--json")
         assert code == 0, text
         first = json.loads(text)
         assert first["equal"]
@@ -54,7 +38,7 @@ async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> 
             await asyncio.sleep(2)
             _child(stack.pid, name).send_signal(signal.SIGKILL)
         assert await traffic == 0
-        code, text = await sendtrace(data_dir, base, "verify")
+        code, text = await sendtrace(data_dir, *verify)
         assert code == 0, text
         assert "Equal" in text
 
