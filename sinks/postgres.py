@@ -237,7 +237,10 @@ async def short_session(dsn: str, name: str) -> AsyncIterator[asyncpg.Connection
     except asyncpg.UndefinedTableError as error:
         raise SchemaMissing from error
     except PASSING as error:
-        raise WarehouseAway(f"PostgreSQL: {type(error).__name__}") from error
+        raise WarehouseAway(
+            f"PostgreSQL does not answer, or cannot do this now ({type(error).__name__}): "
+            "`sendtrace doctor` shows what is away"
+        ) from error
 
 
 async def _connect(dsn: str) -> asyncpg.Connection:

@@ -31,6 +31,7 @@ from sinks.postgres import (
     SourceChanged,
     Warehouse,
     WarehouseAway,
+    short_session,
 )
 from sinks.rows import (
     EVENTS,
@@ -47,6 +48,7 @@ from sinks.rows import (
 
 from fakes.warehouse import MemoryWarehouse
 
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 TOPIC = "sendtrace.lifecycles"
 P0, P1 = Partition(TOPIC, 0), Partition(TOPIC, 1)
 
@@ -599,9 +601,12 @@ async def test_without_tables_it_says_what_to_run(postgres_dsn: str) -> None:
 
 
 async def test_a_server_that_is_not_there_is_away() -> None:
-    warehouse = PostgresWarehouse("postgresql://nobody@127.0.0.1:1/nothing")
+    warehouse = PostgresWarehouse(NOWHERE)
     with pytest.raises(WarehouseAway):
         await warehouse.positions()
+    with pytest.raises(WarehouseAway, match=r"does not answer.*sendtrace doctor"):
+        async with short_session(NOWHERE, "test"):
+            pass
 
 
 async def test_a_connection_that_breaks_in_the_middle_leaves_nothing_behind(
