@@ -14,15 +14,16 @@ from sinks.postgres import SchemaMissing, SourceChanged
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (NewerFormat, 5),
-        (PositionLost, 5),
-        (SourceChanged, 5),
-        (SchemaMissing, 3),
-        (TooMuchQuarantine, 5),
+        (NewerFormat("One sentence."), 5),
+        (PositionLost("One sentence."), 5),
+        (SourceChanged("One sentence."), 5),
+        (SchemaMissing(), 3),
+        (TooMuchQuarantine("One sentence."), 5),
     ],
 )
-def test_what_stops_a_process_is_one_sentence(error: type[Exception], code: int) -> None:
-    told = complaint(error("One sentence."))
-    assert issubclass(error, FORESEEN)
+def test_what_stops_a_process_is_one_sentence(error: Exception, code: int) -> None:
+    told = complaint(error)
+    assert isinstance(error, FORESEEN)
     assert told is not None
-    assert (told.text, told.exit_code) == ("One sentence.", code)
+    assert (told.text, told.exit_code) == (str(error), code)
+    assert str(error)
