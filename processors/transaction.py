@@ -100,7 +100,9 @@ class TransactionTask:
             transactional_id=f"{self._config.group}-{self._partition}"
         )
         try:
-            await asyncio.wait_for(producer.start(), INIT_TIMEOUT_SECONDS)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the answer.
+            async with asyncio.timeout(INIT_TIMEOUT_SECONDS):
+                await producer.start()
         except BaseException as error:
             await stop_quietly(producer)
             if isinstance(error, TimeoutError):

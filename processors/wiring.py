@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +23,7 @@ from schemas.topics import COMPACTED
 from sendtrace.runtime import topics
 from sendtrace.runtime.kafka import (
     Clients,
+    Consumer,
     KafkaClients,
     Partition,
     leave_quietly,
@@ -36,6 +38,10 @@ from sendtrace.runtime.service import (
     stop_on_signals,
 )
 from sendtrace.runtime.settings import Settings, SettingsError
+from sendtrace.runtime.topics import DependencyAway
+
+# A rebalance may wait 30 s for members that do not come, and another one may follow.
+JOIN_TIMEOUT_SECONDS = 120.0
 
 
 def now_ms() -> int:
@@ -115,10 +121,21 @@ async def running(
     )
     loop.subscribe([settings.topic(name) for name in config.inputs])
     try:
-        await consumer.start()
+        await _join(consumer)
         yield loop
     finally:
         await stop_quietly(consumer)
+
+
+async def _join(consumer: Consumer) -> None:
+    """Start a member. aiokafka waits for its first assignment for ever."""
+    try:
+        async with asyncio.timeout(JOIN_TIMEOUT_SECONDS):
+            await consumer.start()
+    except TimeoutError as error:
+        raise DependencyAway(
+            f"the group has assigned nothing for {JOIN_TIMEOUT_SECONDS:g} s: Kafka does not answer"
+        ) from error
 
 
 @contextmanager

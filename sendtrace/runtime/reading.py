@@ -31,7 +31,9 @@ async def open_reader(
     reader.assign(list(partitions))
     reader.pause(*partitions)
     try:
-        await asyncio.wait_for(reader.start(), START_TIMEOUT_SECONDS)
+        # Not wait_for: before Python 3.12 it loses a cancellation that comes with the answer.
+        async with asyncio.timeout(START_TIMEOUT_SECONDS):
+            await reader.start()
         yield reader
     finally:
         await stop_quietly(reader)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
+from processors import wiring
 from processors.aside import Aside
 from processors.join.contribution import Totals
 from processors.store import Meta
-from processors.wiring import JOINER, _instance
+from processors.transaction import TransactionTask
+from processors.wiring import JOINER, _instance, engine_config, stage_config
 from schemas.topics import STATUSES
 from sendtrace.runtime.kafka import Partition, Record
 from sendtrace.runtime.quarantine import SAMPLE, TooMuchQuarantine
 from sendtrace.runtime.settings import Settings, SettingsError
 from sendtrace.runtime.task import PositionLost
+from sendtrace.runtime.topics import DependencyAway
 
 from engine import Output, Traffic, assert_exact, output, produce, running_joiner, until_joined
 from fakes.cluster import MemoryCluster
+from fakes.log import MemoryLog
 from fakes.store import MemoryStore
 
 TRAFFIC = Traffic(6)
@@ -91,6 +97,63 @@ async def test_a_store_that_follows_is_believed() -> None:
     assert kept
     assert store.values == kept  # type: ignore[attr-defined]
     assert store.meta != Meta()
+
+
+class _Silent(MemoryLog):
+    """A group that assigns nothing."""
+
+    def group_consumer(self, group: str, instance_id: str | None) -> Any:
+        consumer = super().group_consumer(group, instance_id)
+        consumer.start = asyncio.Event().wait  # type: ignore[assignment]
+        return consumer
+
+
+async def test_a_member_that_is_never_assigned_anything_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once it has waited longer than any rebalance takes, so that it is started again."""
+    monkeypatch.setattr(wiring, "JOIN_TIMEOUT_SECONDS", 0.05)
+    cluster = one_partition()
+    async with asyncio.timeout(5):
+        with pytest.raises(DependencyAway, match=r"has assigned nothing for 0\.05 s"):
+            async with running_joiner(cluster.settings, _Silent(1), cluster.open_store):
+                pass
+
+
+class _Slow(MemoryLog):
+    """A broker whose answer to InitProducerId comes when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    def producer(self, **options: Any) -> Any:
+        producer = super().producer(**options)
+        init = producer.start
+
+        async def start() -> None:
+            await init()
+            self.asked.set()
+            await self.answer.wait()
+
+        producer.start = start  # type: ignore[method-assign]
+        return producer
+
+
+async def test_a_recovery_given_up_as_the_broker_answers() -> None:
+    """asyncio.wait_for would lose the cancellation, and a rebalance wait for the whole restore."""
+    log, cluster = _Slow(), one_partition()
+    config = engine_config(cluster.settings, "test", JOINER)
+    store = cluster.open_store(0)
+    stage = JOINER.make_stage(0, store, stage_config(cluster.settings))
+    task = TransactionTask(0, stage, store, log, config, lambda: 0)
+    recovery = asyncio.create_task(task.recover())
+    await log.asked.wait()
+    log.answer.set()
+    await asyncio.sleep(0)  # the answer is there; who waits for it is not back yet
+    recovery.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recovery
 
 
 def record(headers: tuple[tuple[str, bytes], ...] = ()) -> Record:
