@@ -37,6 +37,7 @@ from sendtrace.runtime.reading import open_reader
 from engine import read_all, running_joiner
 from fakes.cluster import Cluster, MemoryCluster
 from fakes.mortal import Killed, MortalClients, Point, Refused
+from waiting import within
 
 VICTIM = "victim"  # the static member that dies; the other one comes and goes
 # Above what any wait here takes on a busy machine; who waits longer has lost something.
@@ -44,6 +45,8 @@ LIMIT_SECONDS = 30.0
 # Some points need a certain history: those that were not reached get another one.
 ROUNDS = 4
 WAVES = 10
+# Of what differs in the end, so much is told.
+SHOWN = 5
 
 
 class Put(NamedTuple):
@@ -95,10 +98,11 @@ class Process:
         self._task = asyncio.create_task(self._run())
 
     async def end(self) -> None:
-        """Whatever it is doing. For the end of a test that failed."""
+        """Whatever it is doing. For the end of a test that failed, which must tell its own tale."""
         self.clients.is_dead = True
         self._stopping.set()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=LIMIT_SECONDS)
 
     @property
     def is_over(self) -> bool:
@@ -107,7 +111,7 @@ class Process:
     async def stop(self) -> None:
         """In order, unless it dies on the way, or is dead. Raises what nobody planned."""
         self._stopping.set()
-        await asyncio.wait_for(self._task, LIMIT_SECONDS)
+        await within(LIMIT_SECONDS, "a process to end in order", self._task)
 
     async def _run(self) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
@@ -197,8 +201,13 @@ class Lane:
             batch.append(timestamp=None, key=put.key.encode(), value=put.value, headers=put.headers)
         self.waves += 1
         for tp, batch in batches.items():
-            ack = await (await self._producer.send_batch(batch, tp.topic, partition=tp.partition))
-            self._last[tp] = ack.offset + batch.record_count() - 1
+            put = self._put(tp, batch)
+            self._last[tp] = await within(LIMIT_SECONDS, f"the acknowledgement of {tp}", put)
+
+    async def _put(self, tp: Partition, batch: Any) -> int:
+        """Answers the offset of the last record."""
+        ack = await (await self._producer.send_batch(batch, tp.topic, partition=tp.partition))
+        return int(ack.offset + batch.record_count() - 1)
 
     async def is_all_read(self) -> bool:
         """By the committed positions: past all that was put, and up to the end as it is now."""
@@ -223,9 +232,18 @@ class Lane:
 
     async def _until_all_read(self, process: Process) -> None:
         """Or until the process is over."""
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while not process.is_over and not await self.is_all_read():
+
+        async def is_so() -> bool:
+            return process.is_over or await self.is_all_read()
+
+        await self._until(is_so, "all that was put to be read and committed")
+
+    async def _until(self, is_so: Callable[[], Awaitable[bool]], what: str) -> None:
+        async def look() -> None:
+            while not await is_so():
                 await asyncio.sleep(self.cluster.poll_seconds)
+
+        await within(LIMIT_SECONDS, what, look())
 
     # -- crashes -------------------------------------------------------------------------------
 
@@ -302,9 +320,7 @@ class Lane:
             await self.feed()
             await self._until_struck_or_all_read(zombie)
         stopping = asyncio.create_task(zombie.stop()) if not self._is_struck else None
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while not self._is_struck and not zombie.is_over:
-                await asyncio.sleep(self.cluster.poll_seconds)
+        await self._until_struck_or_over(zombie)
         for client in zombie.clients.made:
             self.cluster.end_session(client)
         heir = self._process(self.cluster.second_store, None, _go_on)
@@ -318,9 +334,16 @@ class Lane:
         return self._is_struck
 
     async def _until_struck_or_all_read(self, process: Process) -> None:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while not self._is_struck and not await self.is_all_read():
-                await asyncio.sleep(self.cluster.poll_seconds)
+        async def is_so() -> bool:
+            return self._is_struck or await self.is_all_read()
+
+        await self._until(is_so, "the blow, or all that was put to be read and committed")
+
+    async def _until_struck_or_over(self, process: Process) -> None:
+        async def is_so() -> bool:
+            return self._is_struck or process.is_over
+
+        await self._until(is_so, "the blow, or the end of the process")
 
     async def _join(self) -> None:
         """A second member, with state of its own. It is there first, or it would wait for ours."""
@@ -341,8 +364,10 @@ class Lane:
         group = wiring.group_of(self.cluster.settings, self.stage.process)
         for partition in range(self.cluster.settings.partitions):
             stranger = self.cluster.clients.producer(transactional_id=f"{group}-{partition}")
-            await stranger.start()
-            await stop_quietly(stranger)
+            try:
+                await within(LIMIT_SECONDS, "a stranger's InitProducerId", stranger.start())
+            finally:
+                await stop_quietly(stranger)
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -357,8 +382,11 @@ class Lane:
             await self._until_all_read(last)
         await last.stop()
         settings, clients = self.cluster.settings, self.cluster.clients
+        values = read_all(clients, settings, self.stage.changelog)
+        changed = dict(await within(LIMIT_SECONDS, "the changelog to be read", values))
         totals: dict[bytes, Any] = {}
-        for key, value in await read_all(clients, settings, TOTALS):
+        counted = read_all(clients, settings, TOTALS)
+        for key, value in await within(LIMIT_SECONDS, "the totals to be read", counted):
             labels = parse_key(key).labels
             if isinstance(labels, dict):
                 totals[key] = decode_totals(value)
@@ -366,7 +394,7 @@ class Lane:
                 totals[key] = decode_gaps(value).closed
             else:
                 assert labels == POSITIONS  # control records count, of which crashes make more
-        return Outcome(dict(await read_all(clients, settings, self.stage.changelog)), totals)
+        return Outcome(changed, totals)
 
 
 def _inputs_of(cluster: Cluster, stage: StageUnderTest) -> list[Partition]:
@@ -376,7 +404,7 @@ def _inputs_of(cluster: Cluster, stage: StageUnderTest) -> list[Partition]:
 @asynccontextmanager
 async def lane(cluster: Cluster, stage: StageUnderTest) -> AsyncIterator[Lane]:
     producer = cluster.clients.producer()
-    await producer.start()
+    await within(LIMIT_SECONDS, "a producer to start", producer.start())
     totals = partitions_of(cluster.settings, TOTALS)
     inputs = _inputs_of(cluster, stage)
     try:
@@ -411,13 +439,13 @@ async def points_of(cluster: Cluster, stage: StageUnderTest) -> set[Point]:
         return recorded.seen
 
 
-def _apart(found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> dict[Any, Any]:
-    """What differs: found, expected."""
-    return {
-        key: (found.get(key), expected.get(key))
-        for key in found.keys() | expected.keys()
+def _apart(found: Mapping[Any, Any], expected: Mapping[Any, Any]) -> list[str]:
+    """What differs, of each thing what was found and what was expected."""
+    return [
+        f"{key!r}\n  is {found.get(key)!r}\n  not {expected.get(key)!r}"
+        for key in sorted(found.keys() | expected.keys())
         if found.get(key) != expected.get(key)
-    }
+    ]
 
 
 class Sweep:
@@ -429,12 +457,14 @@ class Sweep:
         stage: StageUnderTest,
         rng: random.Random,
         blow: Blow = kill,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.hits: Counter[Point] = Counter()
         self._make_cluster = make_cluster
         self._stage = stage
         self._rng = rng
         self._blow = blow
+        self._tell = tell
         self._expected: dict[int, Outcome] = {}
         self._lock = asyncio.Lock()
 
@@ -444,30 +474,47 @@ class Sweep:
         for _ in range(ROUNDS):
             todo = [point for point in sorted(seen) for _ in range(times - self.hits[point])]
             if not todo:
+                self._tell(f"{len(seen)} points, {self.hits.total()} hits")
                 return
             self._rng.shuffle(todo)
             pieces = [todo[at : at + crashes] for at in range(0, len(todo), crashes)]
-            for at in range(0, len(pieces), lanes):
-                found = await asyncio.gather(*(self._lane(p) for p in pieces[at : at + lanes]))
-                if self._blow is kill:
-                    seen.update(*found)
+            self._tell(f"{len(seen)} points, {len(todo)} hits to come in {len(pieces)} lanes")
+            found = await self._together(pieces, lanes)
+            if self._blow is kill:
+                seen.update(*found)
         left = {str(point): self.hits[point] for point in seen if self.hits[point] < times}
         assert not left, f"not reached {times} times: {left}"
 
-    async def _lane(self, targets: Sequence[Point]) -> set[Point]:
+    async def _together(self, pieces: Sequence[Sequence[Point]], lanes: int) -> list[set[Point]]:
+        """So many lanes side by side. One that fails ends the others, and fails the test."""
+        free = asyncio.Semaphore(lanes)
+
+        async def run(number: int) -> set[Point]:
+            async with free:
+                return await self._lane(f"lane {number + 1} of {len(pieces)}", pieces[number])
+
+        running = [asyncio.create_task(run(number)) for number in range(len(pieces))]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=2 * LIMIT_SECONDS)
+
+    async def _lane(self, name: str, targets: Sequence[Point]) -> set[Point]:
         async with lane(await self._make_cluster(), self._stage) as own:
             for number, target in enumerate(targets):
                 if self._blow is freeze:
                     await own.freeze(target)
                 else:
                     await own.crash(target, self._blow, beside=number % 2 == 1)
+                self._tell(f"{name}: {own.hits.total()} hits in {number + 1} of {len(targets)}")
             while own.waves % WAVES:  # so that few undisturbed runs do
                 await own.feed()
             found, expected = await own.outcome(), await self._undisturbed(own.waves)
-        told = f"after {[str(target) for target in targets]}"
-        assert found.values == expected.values, told
-        apart = _apart(found.totals, expected.totals)
-        assert not apart, f"{apart} {told}"
+        apart = _apart(found.values, expected.values) + _apart(found.totals, expected.totals)
+        told = "\n".join([*apart[:SHOWN], f"{len(apart)} differ, after", *map(str, targets)])
+        assert not apart, told
         self.hits += own.hits
         return own.seen
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,10 @@ from sendtrace.runtime.settings import Settings
 
 from .log import MemoryConsumer, MemoryLog
 from .store import MemoryStore
+from waiting import end, within
+
+# What ends a client's tasks takes a few rounds of the event loop.
+KILL_SECONDS = 20.0
 
 
 class Cluster(Protocol):
@@ -136,25 +139,19 @@ class KafkaCluster:
             return
         inside._closed = True
         if isinstance(client, AIOKafkaProducer):
-            await _end(inside._sender and inside._sender.sender_task)
-            await inside.client.close()
+            await end(inside._sender.sender_task, seconds=KILL_SECONDS)
+            await within(KILL_SECONDS, "connections to close", inside.client.close())
             return
         coordinator, fetcher = inside._coordinator, inside._fetcher
         if isinstance(coordinator, GroupCoordinator):
-            await _end(
-                coordinator._coordination_task,
-                coordinator._heartbeat_task,
-                coordinator._commit_refresh_task,
+            # First who starts the others.
+            await end(coordinator._coordination_task, seconds=KILL_SECONDS)
+            await end(
+                coordinator._heartbeat_task, coordinator._commit_refresh_task, seconds=KILL_SECONDS
             )
         elif coordinator is not None:
             await coordinator.close()  # a reader's: it knows no group
         if fetcher is not None:
-            await _end(fetcher._fetch_task, *fetcher._pending_tasks)
-        await inside._client.close()
-
-
-async def _end(*tasks: asyncio.Future[Any] | None) -> None:
-    running = [task for task in tasks if task is not None]
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+            await end(fetcher._fetch_task, seconds=KILL_SECONDS)
+            await end(*fetcher._pending_tasks, seconds=KILL_SECONDS)
+        await within(KILL_SECONDS, "connections to close", inside._client.close())
