@@ -131,7 +131,7 @@ async def test_with_one_broker_away_the_next_ack_comes_within_seconds(
             if how == "killed":
                 kafka_cluster3.kill(number)
             elif how == "suspended":
-                kafka_cluster3.suspend(number)
+                await kafka_cluster3.suspend(number)
             else:
                 await kafka_cluster3.stop(number)
             assert kafka_cluster3.is_alive(number) == (how == "suspended")

@@ -69,10 +69,10 @@ class Brokers:
         self._suspended.discard(number)
         self._running[number].kill()
 
-    def suspend(self, number: int) -> None:
+    async def suspend(self, number: int) -> None:
         """SIGSTOP: it holds its connections and answers nobody."""
-        suspend_tree(self.pid(number))
         self._suspended.add(number)
+        await suspend_tree(self.pid(number))
 
     def resume(self, number: int) -> None:
         if number in self._suspended:

@@ -69,8 +69,8 @@ class Stack(Protocol):
         """SIGKILL; returns when it is gone."""
         ...
 
-    def suspend(self, part: str) -> None:
-        """SIGSTOP, the part and its children."""
+    async def suspend(self, part: str) -> None:
+        """SIGSTOP, the part and its children; returns when none runs."""
         ...
 
     def resume(self, part: str) -> None:
@@ -166,11 +166,11 @@ class LocalStack:
         else:
             await self.processes.kill(part)
 
-    def suspend(self, part: str) -> None:
+    async def suspend(self, part: str) -> None:
         if number := _number(part):
-            self.brokers.suspend(number)
+            await self.brokers.suspend(number)
         else:
-            suspend_tree(self.pid(part))
+            await suspend_tree(self.pid(part))
 
     def resume(self, part: str) -> None:
         if number := _number(part):

@@ -50,7 +50,7 @@ class Client:
     async def connect(cls, proxy: Proxy) -> Client:
         return cls(*await asyncio.open_connection("127.0.0.1", proxy.port))
 
-    async def ask(self, data: bytes, seconds: float = 5.0) -> bytes:
+    async def ask(self, data: bytes, seconds: float = 30.0) -> bytes:
         self.writer.write(data)
         async with asyncio.timeout(seconds):
             return await self.reader.readexactly(len(data))
@@ -65,20 +65,23 @@ async def test_many_bytes_pass_unchanged_both_ways(proxy: Proxy) -> None:
     assert hashlib.sha256(await client.ask(data)).digest() == hashlib.sha256(data).digest()
     assert proxy.passed_bytes == 2 * len(data)
     client.writer.write_eof()
-    assert await asyncio.wait_for(client.reader.read(), 5) == b""  # the end is passed on, too
+    assert await asyncio.wait_for(client.reader.read(), 30) == b""  # the end is passed on, too
     client.close()
 
 
 async def test_a_delay_holds_every_answer_up_until_it_is_healed(proxy: Proxy) -> None:
     client = await Client.connect(proxy)
     await proxy.set(Weather(delay_seconds=0.15))
-    began = time.monotonic()
-    assert await client.ask(b"slow") == b"slow"
-    assert 0.3 <= time.monotonic() - began < 3  # there and back
+
+    async def seconds() -> float:
+        began = time.monotonic()
+        assert await client.ask(b"ask") == b"ask"
+        return time.monotonic() - began
+
+    assert await seconds() >= 0.3  # there and back
     await proxy.heal()
-    began = time.monotonic()
-    assert await client.ask(b"quick") == b"quick"
-    assert time.monotonic() - began < 0.15
+    # On a busy machine any one may take long; the delay would hold each up.
+    assert min([await seconds() for _ in range(5)]) < 0.3
     client.close()
 
 
@@ -92,7 +95,7 @@ async def test_a_stall_says_nothing_and_goes_on_when_healed(proxy: Proxy) -> Non
             await client.ask(b"lost?", seconds=0.2)
     await proxy.heal()
     for client in (old, new):
-        assert await asyncio.wait_for(client.reader.readexactly(5), 5) == b"lost?"
+        assert await asyncio.wait_for(client.reader.readexactly(5), 30) == b"lost?"
         client.close()
 
 
