@@ -55,7 +55,7 @@ class Day:
 
     async def lifecycle(self, outcome: str, overdue: tuple[str, ...] = ()) -> Lifecycle:
         """Wait until it is so."""
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(60):
             while True:
                 found = (await self.output()).lifecycles.get(ID)
                 if found is not None and found.summary is not None:

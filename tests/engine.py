@@ -194,7 +194,7 @@ async def output(clients: Clients, settings: Settings) -> Output:
 
 
 async def until_joined(
-    clients: Clients, settings: Settings, events: int, seconds: float = 30
+    clients: Clients, settings: Settings, events: int, seconds: float = 60
 ) -> Output:
     """Wait until the totals have counted that many input records of the joiner."""
     async with asyncio.timeout(seconds):

@@ -66,6 +66,6 @@ async def running_pipeline(
         )
         group.create_task(export(clients, settings, sums, exporting, stopping))
         group.create_task(load(clients, warehouse, settings, Health(), stopping))
-        public, internal = await asyncio.wait_for(ports, 20)
+        public, internal = await asyncio.wait_for(ports, 60)
         yield Pipeline(http, f"http://127.0.0.1:{public}", f"http://127.0.0.1:{internal}", registry)
         stopping.set()

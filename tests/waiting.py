@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
 REPOSITORY = str(Path(__file__).parent.parent)
+
+# A bound on hanging: far more than the slowest machine needs.
+HANG_SECONDS = 60.0
 
 T = TypeVar("T")
 
@@ -50,6 +53,16 @@ async def end(*tasks: asyncio.Task[Any] | None, seconds: float) -> None:
                 task.exception()  # how it ended does not matter
         if running and asyncio.get_running_loop().time() > deadline:
             raise Stuck(f"not ended by cancelling it for {seconds:g} s:\n{_where(running)}")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For the condition, and never for a time."""
+
+    async def holds() -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await within(HANG_SECONDS, "a condition", holds())
 
 
 def where_tasks_wait() -> str:

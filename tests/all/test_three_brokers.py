@@ -173,7 +173,7 @@ async def test_the_doctor_counts_the_brokers(kafka_cluster3: Brokers, settings: 
     assert await topics.brokers(settings) == 3
     kafka_cluster3.kill(3)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await topics.brokers(settings) != 2:
                 await asyncio.sleep(0.2)
         local = msgspec.structs.replace(settings, postgres_dsn="postgresql://127.0.0.1:1/x")

@@ -446,7 +446,7 @@ class KilledDuringScrape(Fault):
         await asyncio.sleep(0.05)
         await stack.kill(self.part)
         with contextlib.suppress(aiohttp.ClientError):  # refused, or cut in mid-answer
-            await asyncio.wait_for(scraper, 30)
+            await asyncio.wait_for(scraper, 60)
 
     async def heal(self, stack: Stack) -> None:
         await stack.start(self.part)

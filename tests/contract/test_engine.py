@@ -109,7 +109,7 @@ async def test_a_zombie_with_an_open_transaction_is_fenced(cluster: Cluster) -> 
     async with running_joiner(settings, clients, cluster.open_store):
         found = await until_joined(clients, settings, len(traffic.records))
         with pytest.raises((ProducerFenced, InvalidProducerEpoch)):
-            await asyncio.wait_for(zombie.commit_transaction(), 20)
+            await asyncio.wait_for(zombie.commit_transaction(), 60)
     await zombie.stop()
     assert "zombie" not in found.lifecycles
     assert_exact(await output(clients, settings), traffic)

@@ -91,7 +91,7 @@ async def test_from_the_warehouse_and_from_the_topic(
     database = await asyncpg.connect(postgres_dsn)
     async with running_joiner(settings, clients, cluster.open_store):
         loading = asyncio.create_task(load(clients, warehouse, settings, Health(), stopping))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (
                 await database.fetchval(
                     "select (select count(*) from messages) + (select count(*) from inbound)"

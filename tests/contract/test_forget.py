@@ -45,7 +45,7 @@ async def post(pipe: Pipeline, body: bytes) -> None:
 
 
 async def until(database: asyncpg.Connection, query: str, expected: object) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await database.fetchval(query) != expected:
             await asyncio.sleep(0.02)
 
@@ -124,7 +124,7 @@ async def test_a_person_is_forgotten_and_stays_so(
         await post(pipe, status_body("later", "delivered"))
         await until(database, "select count(*) from inbound where message_id = 'in-later'", 1)
         await until(database, "select count(*) from messages where message_id = 'later'", 1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while pipe.figure("sendtrace_messages_withdrawn_total", outcome="delivered") < 1:
                 await asyncio.sleep(0.02)
         again = await command("--message-id", "mine-1", "--json")

@@ -254,7 +254,7 @@ async def after_delivery(folder: Path, path: Path) -> Output:
     """What subscribers see when today's joiner has heard that the open message is delivered."""
     cluster = formats.cluster(folder)
     cluster.log.put(f"{formats.PREFIX}statuses", 0, b"open", status_body("open", "delivered", 9))
-    async with process(cluster, "joiner", path) as task, asyncio.timeout(10):
+    async with process(cluster, "joiner", path) as task, asyncio.timeout(60):
         while True:
             assert not task.done(), task.exception()
             if len((await output_of(cluster)).lifecycles["open"].facts) == 2:
@@ -283,7 +283,7 @@ def assert_only_delivered(before: Output, after: Output) -> None:
 
 
 async def until_rolled(cluster: MemoryCluster, key: str, outcome: str) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             written = cluster.log.records(f"{formats.PREFIX}{ROLLUPS}", 0)
             rollup = codec.decode_rollup({e.key: e.value for e in written}[key.encode()] or b"")
@@ -312,7 +312,7 @@ async def test_a_newer_input_goes_to_quarantine_whole(
     cluster.log.put(formats.PREFIX + topic, 0, (record.key or "").encode(), newer, headers)
     name: Process = "rollup" if topic == PARTS else "joiner"
     already = len(cluster.log.records(formats.PREFIX + QUARANTINE, 0))
-    async with process(cluster, name, tmp_path / "new"), asyncio.timeout(10):
+    async with process(cluster, name, tmp_path / "new"), asyncio.timeout(60):
         while len(found := cluster.log.records(formats.PREFIX + QUARANTINE, 0)) == already:
             await asyncio.sleep(0.01)
     assert found[-1].value == newer
@@ -339,7 +339,7 @@ async def test_newer_state_stops_the_process_with_one_sentence(
     ends = {tp: len(entries) for tp, entries in cluster.log.entries.items()}
     with pytest.raises(NewerFormat, match=r"of format 2 was found, .* reads formats up to 1: run"):
         async with process(cluster, name, tmp_path / "new") as task:
-            await asyncio.wait_for(asyncio.shield(task), 10)
+            await asyncio.wait_for(asyncio.shield(task), 60)
     assert {tp: len(entries) for tp, entries in cluster.log.entries.items()} == ends
 
 

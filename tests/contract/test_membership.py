@@ -131,7 +131,7 @@ async def started_joiner(settings: Settings) -> asyncio.subprocess.Process:
         *("-m", "sendtrace", "joiner"),
         env={**os.environ, **to_environment(settings)},
     )
-    async with asyncio.timeout(30), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as http:
         while True:
             assert process.returncode is None
             try:
@@ -156,7 +156,7 @@ async def test_the_process_leaves_on_the_signal_that_says_so(
     try:
         assert await events.joined_within(20)
         process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
         if process.returncode is None:
             process.kill()

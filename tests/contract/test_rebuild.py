@@ -65,7 +65,7 @@ class Stack:
         }
 
     async def until(self, query: str, expected: object) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await self.ask(query))[0][0] != expected:
                 await asyncio.sleep(0.03)
 
@@ -103,7 +103,7 @@ class Stack:
     async def until_level(self, other: Stack) -> None:
         """Until the other has read as far as this."""
         query = "select topic, partition, next from sink_offsets order by 1, 2"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await other.ask(query) != await self.ask(query):
                 await asyncio.sleep(0.05)
 
@@ -346,7 +346,7 @@ async def test_a_process_that_is_killed_leaves_the_loader_undisturbed(stack: Sta
             )
             process = await start()
             assert process.stderr is not None
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while b"waiting" not in await process.stderr.readline():
                     pass
             process.send_signal(signal.SIGKILL)

@@ -60,7 +60,7 @@ async def records_of(
 ) -> list[Record]:
     """All of a topic. A commit's answer comes some milliseconds before its records (AIOKAFKA 24):
     so many are waited for."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(found := await _records_now(clients, settings, name)) < expected:
             await asyncio.sleep(0.02)
     return found

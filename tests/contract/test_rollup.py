@@ -64,7 +64,7 @@ async def rollups(cluster: Cluster) -> dict[str, Rollup]:
 async def until_rolled(
     cluster: Cluster, holds: Callable[[dict[str, Rollup]], bool]
 ) -> dict[str, Rollup]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not holds(found := await rollups(cluster)):
             await asyncio.sleep(POLL_SECONDS)
     return found
@@ -184,6 +184,6 @@ async def test_what_is_no_part_goes_to_quarantine(cluster: Cluster) -> None:
 
 
 async def _until_events(cluster: Cluster, result: str, number: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await output(cluster.clients, cluster.settings)).events(result) < number:
             await asyncio.sleep(POLL_SECONDS)

@@ -36,7 +36,7 @@ async def nothing_left(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     monkeypatch.setattr(runtime_kafka, "STOP_TIMEOUT_SECONDS", STOP_SECONDS)
     before = asyncio.all_tasks()
     yield
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while asyncio.all_tasks() - before - {asyncio.current_task()}:
             await asyncio.sleep(0.05)
 

@@ -619,7 +619,7 @@ async def test_a_connection_that_breaks_in_the_middle_leaves_nothing_behind(
     async with blocker.transaction():
         await blocker.execute("lock table messages")
         writing = asyncio.create_task(write(warehouse, [row("m1", 3)]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await blocker.fetchval("select count(*) from pg_locks where not granted"):
                 await asyncio.sleep(0.01)
         await postgres_subject.break_connection()

@@ -26,7 +26,7 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self, seconds: float = 5.0) -> tuple[int, bytes]:
+    async def answer(self, seconds: float = 60.0) -> tuple[int, bytes]:
         """Status and body of the next answer. Status 0: the connection ended without one."""
         try:
             async with asyncio.timeout(seconds):
@@ -38,7 +38,7 @@ class Wire:
         except (asyncio.IncompleteReadError, ConnectionError):
             return 0, b""
 
-    async def is_closed(self, seconds: float) -> bool:
+    async def is_closed(self, seconds: float = 60.0) -> bool:
         """Whether the other side ends the connection within that time."""
         try:
             async with asyncio.timeout(seconds):
@@ -71,4 +71,4 @@ async def running_edge(settings: Settings, clients: Clients) -> AsyncIterator[tu
         yield ports.result() if ports.done() else await task  # type: ignore[misc]
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)

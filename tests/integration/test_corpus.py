@@ -81,7 +81,7 @@ class Run:
     async def rolled_up(self, expected: dict[str, set[Part]]) -> None:
         """Wait for these rollups with these members, and no others."""
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await self.rollups() != expected:
                     await asyncio.sleep(0.1)
         except TimeoutError:

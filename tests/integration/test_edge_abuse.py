@@ -154,7 +154,7 @@ async def test_a_length_too_short_makes_the_rest_no_request(edge: Edge) -> None:
     assert await wire.answer() == (200, b"")
     await wire.send(STATUS[10:] + b"\r\n\r\n")
     assert await wire.answer() == (400, b"malformed\n")
-    assert await wire.is_closed(2)
+    assert await wire.is_closed()
     await wire.close()
     [entry] = edge.log.records("sendtrace.quarantine")
     assert entry.value == STATUS[:10]
@@ -227,7 +227,7 @@ async def test_headers_that_never_end_are_cut_off_by_size(edge: Edge) -> None:
             await asyncio.sleep(0.001)
     except ConnectionError:
         pass
-    assert await wire.is_closed(2)
+    assert await wire.is_closed()
     await wire.close()
     assert closed(edge, "headers_large") == 1
 
@@ -264,9 +264,9 @@ async def test_a_silent_connection_is_closed(edge: Edge) -> None:
     await kept.send(post(STATUS))
     assert await kept.answer() == (200, b"")
     began = time.monotonic()
-    assert await silent.is_closed(3)
+    assert await silent.is_closed()
     assert time.monotonic() - began < 1.5
-    assert await kept.is_closed(3)
+    assert await kept.is_closed()
     for wire in (silent, kept):
         await wire.close()
 
@@ -287,7 +287,7 @@ async def test_a_slow_body_is_answered_503_within_the_budget(edge: Edge) -> None
     dripping = asyncio.ensure_future(drip())
     assert await wire.answer() == (503, b"body_slow\n")
     assert 0.4 < time.monotonic() - began < 1
-    assert await wire.is_closed(3)
+    assert await wire.is_closed()
     dripping.cancel()
     await asyncio.wait([dripping])
     await wire.close()
@@ -360,6 +360,6 @@ async def test_idle_connections_stay_bounded_in_memory(settings: Settings) -> No
         assert each < 20 * 1024
         idlers.stdin.close()
         await idlers.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while edge.metric("sendtrace_edge_connections") > 1:
                 await asyncio.sleep(0.05)

@@ -80,7 +80,7 @@ async def test_two_exporters_show_the_same(kafka_settings: Settings, tmp_path: P
             await produce(clients, settings, traffic.records[start : start + 100])
         await until_joined(clients, settings, len(traffic.records))
         async with exporting(settings, clients) as second:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not (first.health.ready and second.health.ready):
                     await asyncio.sleep(0.02)
                 # What is shown may be as old as a rendering, and the watch asks every two seconds.

@@ -14,6 +14,7 @@ from sendtrace.runtime.accounts import Accounts, AccountsError, Policies, Policy
 from sendtrace.runtime.settings import Settings
 
 from fakes.signed import SECRET, TOKEN, write_accounts
+from waiting import until
 
 FILES = {"s": "the secret\n", "t": f" {TOKEN} \n", "t2": "t" * 20, "empty": " \n"}
 FULL = """
@@ -166,9 +167,10 @@ async def test_the_watch_tells_the_new_and_survives_the_broken(tmp_path: Path) -
     broken: list[str] = []
     task = asyncio.ensure_future(watch(reread, new.append, broken.append, 0.01))
     touch(tmp_path / "accounts.toml", "[accounts")
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(broken))
     write_accounts(tmp_path, "")
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(new))
+    await asyncio.sleep(0.05)  # time to say either once more
     task.cancel()
     assert (len(broken), len(new)) == (1, 1)
 

@@ -18,6 +18,7 @@ from schemas.topics import partition_of
 from schemas.vonage.reasons import Reason
 
 from fakes.edge import Edge
+from waiting import until
 
 SEEDS = Path(__file__).parents[2] / "data" / "seeds"
 STATUS = (SEEDS / "messages_v1_status.json").read_bytes()
@@ -30,7 +31,7 @@ async def raw_request(edge: Edge, request: bytes) -> bytes:
     writer.write(request)
     await writer.drain()
     try:
-        return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        return await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     finally:
         writer.close()
         await writer.wait_closed()
@@ -129,6 +130,7 @@ async def test_a_declared_length_above_the_limit_is_not_read(edge: Edge) -> None
     assert b" 413 " in await raw_request(edge, head)
 
 
+@pytest.mark.parametrize("budget_seconds", [0.2])
 async def test_a_body_that_does_not_come_is_not_waited_for(edge: Edge) -> None:
     head = b"POST /webhooks/x HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhalf"
     assert b" 503 " in await raw_request(edge, head)
@@ -141,11 +143,11 @@ async def test_a_body_in_pieces_is_put_together(edge: Edge) -> None:
         b"POST /webhooks/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
         b"Content-Length: %d\r\n\r\n" % len(STATUS)
     )
-    assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     for start in range(0, len(STATUS), 100):
         writer.write(STATUS[start : start + 100])
         await asyncio.sleep(0.001)
-    assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert b" 200 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     writer.close()
     await writer.wait_closed()
     assert edge.log.records("sendtrace.statuses")[0].value == STATUS
@@ -157,22 +159,23 @@ async def test_a_connection_that_ends_within_the_body(edge: Edge) -> None:
     await asyncio.sleep(0.05)
     writer.close()
     await writer.wait_closed()
-    await asyncio.sleep(0.05)
+    await until(lambda: edge.count("body_broken") > 0)
     assert (edge.count("body_broken"), edge.count("body_slow"), edge.stored()) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("budget_seconds", [0.2])
 async def test_no_acknowledgement_within_the_budget(edge: Edge) -> None:
     edge.log.acknowledging.clear()
     started = asyncio.get_running_loop().time()
     async with edge.session.post(f"{edge.public}/webhooks/x", data=STATUS) as response:
         assert response.status == 503
-    assert 0.15 < asyncio.get_running_loop().time() - started < 1
+    assert 0.15 < asyncio.get_running_loop().time() - started < 10
     assert edge.count("kafka_slow") == 1
     # It may still be written, and so it stays charged until the batch is resolved.
     assert edge.publisher.in_flight.bytes > len(STATUS)
     edge.log.acknowledging.set()
-    await asyncio.sleep(0.02)
-    assert (edge.publisher.in_flight.bytes, edge.stored()) == (0, 1)
+    await until(lambda: edge.publisher.in_flight.bytes == 0)
+    assert edge.stored() == 1
 
 
 async def test_a_failed_producer(edge: Edge) -> None:
@@ -184,6 +187,7 @@ async def test_a_failed_producer(edge: Edge) -> None:
         assert response.status == 200
 
 
+@pytest.mark.parametrize("budget_seconds", [0.2])
 async def test_too_many_bytes_in_flight_is_said_at_once(edge: Edge) -> None:
     edge.log.acknowledging.clear()
     big = b"x" * 9_000

@@ -22,6 +22,7 @@ from ingest.refusals import Refusals
 from schemas.codec import header
 
 from fakes.edge import Edge
+from waiting import until
 
 AFTER_US = 15 * 60 * 1_000_000
 STATUS = b'{"message_uuid":"id-1","status":"delivered"}'
@@ -93,6 +94,7 @@ def test_no_pulse_after_a_refusal_of_ours(edge: Edge) -> None:
     assert is_taking(edge.given, 6)
 
 
+@pytest.mark.parametrize("budget_seconds", [0.2])
 async def test_pulses_pause_while_the_edge_refuses(edge: Edge) -> None:
     """Kafka holds its acknowledgements: pulses stop with the webhooks, and come back with them."""
 
@@ -100,14 +102,11 @@ async def test_pulses_pause_while_the_edge_refuses(edge: Edge) -> None:
         return len(edge.log.records("sendtrace.pulses", 0))
 
     task = asyncio.ensure_future(pulse(edge.given, 3, "me", 0.05))
-    await asyncio.sleep(0.12)
-    assert pulses() >= 2
+    await until(lambda: pulses() >= 2)
     edge.log.acknowledging.clear()
-    await asyncio.sleep(0.5)
+    await until(lambda: edge.given.refusals.last_us is not None)
     during = pulses()
     edge.log.acknowledging.set()
-    await asyncio.sleep(0.3)
-    assert pulses() > during + 1
+    await until(lambda: pulses() > during + 1)
     task.cancel()
     await asyncio.wait([task])
-    assert edge.given.refusals.last_us is not None

@@ -145,6 +145,7 @@ async def test_malformed_is_400_with_a_sentence_and_stores_nothing(edge: Edge) -
     assert edge.count("sends_malformed", route="sends") == 1
 
 
+@pytest.mark.parametrize("budget_seconds", [0.2])
 async def test_without_acknowledgement_503(edge: Edge) -> None:
     edge.log.acknowledging.clear()
     status, _ = await post(edge, CALL)

@@ -94,11 +94,10 @@ async def test_what_comes_after_a_refusal_is_marked_for_15_minutes_divided(edge:
 
 async def test_pulses_come_faster(edge: Edge, settings: Settings) -> None:
     settings = msgspec.structs.replace(settings, time_scale=50.0)
-    async with beside(pulses(edge.given, settings), edge.publisher.broken):
-        await asyncio.sleep(0.9)
-    entries = edge.log.records("sendtrace.pulses", 0)
-    # At 0, 0.2, 0.4, 0.6, 0.8: a busy machine may leave some out.
-    assert 3 <= len(entries) <= 5
+    # Each 0.2 s, where ten would be usual: a busy machine may leave some out.
+    async with beside(pulses(edge.given, settings), edge.publisher.broken), asyncio.timeout(9):
+        while len(entries := edge.log.records("sendtrace.pulses", 0)) < 4:
+            await asyncio.sleep(0.01)
     at_us = [decode_pulse(entry.value or b"").at_us for entry in entries]
     assert all(later - earlier >= 200_000 for earlier, later in pairwise(at_us))
 
@@ -118,6 +117,7 @@ def test_edge_and_joiner_agree_on_the_pause(scale: float, seconds: float) -> Non
 
 
 def test_budgets_and_bounds_are_never_divided(edge: Edge, settings: Settings) -> None:
+    settings = msgspec.structs.replace(settings, time_scale=50.0)
     given = dependencies(settings, edge.publisher, edge.given.metrics)
-    assert given.read_seconds == settings.edge_budget_seconds == 0.2
+    assert given.read_seconds == settings.edge_budget_seconds
     assert given.body_limit_bytes == settings.edge_body_limit_bytes

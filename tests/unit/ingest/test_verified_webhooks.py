@@ -179,7 +179,7 @@ async def test_a_mended_secret_lets_in_what_was_refused(
     task = asyncio.ensure_future(
         serve(settings, log, stopping, lambda *bound: ports.set_result(bound))
     )
-    public, internal = await asyncio.wait_for(ports, 5)
+    public, internal = await asyncio.wait_for(ports, 60)
     headers = {"Authorization": jwt(STATUS, iat=int(time.time()))}
     async with ClientSession() as session:
 
@@ -188,18 +188,23 @@ async def test_a_mended_secret_lets_in_what_was_refused(
             async with session.post(url, data=STATUS, headers=headers) as response:
                 return response.status
 
+        async def until_shown(line: str) -> str:
+            async with asyncio.timeout(60):
+                while True:
+                    async with session.get(f"http://127.0.0.1:{internal}/metrics") as response:
+                        if line in (shown := await response.text()):
+                            return shown
+                    await asyncio.sleep(0.01)
+
         assert await post() == 503
         write_accounts(tmp_path, "")
-        await asyncio.sleep(0.3)
+        await until_shown('sendtrace_edge_reloads_total{file="accounts",result="used"} 1.0')
         assert await post() == 200
         (tmp_path / "accounts.toml").write_text("[accounts")
-        await asyncio.sleep(0.3)
+        shown = await until_shown('sendtrace_edge_file_broken{file="accounts"} 1.0')
         assert await post() == 200
-        async with session.get(f"http://127.0.0.1:{internal}/metrics") as response:
-            shown = await response.text()
     stopping.set()
-    await asyncio.wait_for(task, 5)
-    assert 'sendtrace_edge_file_broken{file="accounts"} 1.0' in shown
+    await asyncio.wait_for(task, 60)
     assert 'sendtrace_edge_reloads_total{file="accounts",result="used"} 1.0' in shown
     first, second = log.records("sendtrace.statuses")
     assert header(first.headers, "ce_afterrefusal") == "true"

@@ -52,7 +52,7 @@ async def test_a_child_that_dies_is_started_again_and_then_given_up(
     supervisor = make_supervisor(tmp_path, said)
     supervisor.start(command("import sys; sys.exit('no bread')"))
     with pytest.raises(LocalStackError, match=r"(?s)died 6 times in a minute.*no bread"):
-        await asyncio.wait_for(supervisor.watch(), 30)
+        await asyncio.wait_for(supervisor.watch(), 60)
     assert said == ["child died with exit code 1; starting it again"] * 5
     assert supervisor.pids() == {}
 
@@ -65,7 +65,7 @@ async def test_a_child_that_may_finish_is_not_started_again(
     supervisor = make_supervisor(tmp_path, said)
     supervisor.start(command("print('12 sends')"))
     watching = asyncio.create_task(supervisor.watch())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not said:
             await asyncio.sleep(0.01)
     watching.cancel()

@@ -194,7 +194,7 @@ async def test_stopping_cuts_short_and_the_ledger_says_so(tmp_path: Path) -> Non
     stopping = asyncio.Event()
     async with serving(edge) as settings:
         asyncio.get_running_loop().call_later(0.2, stopping.set)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await simulate(settings, 100, None, 1, edge.ledger, stopping, Scenario())
     book = read_ledger(edge.ledger)
     assert book.messages

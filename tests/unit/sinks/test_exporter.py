@@ -84,7 +84,7 @@ def samples(sums: Sums) -> dict[Sample, float]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # the reader has no event to wait for
             await asyncio.sleep(0.001)
 
@@ -98,7 +98,7 @@ async def exporting(clients: MemoryLog) -> AsyncIterator[SimpleNamespace]:
         yield SimpleNamespace(health=health, sums=sums, progress=progress)
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
 def test_counters_as_prometheus_reads_them() -> None:

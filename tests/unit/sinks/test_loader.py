@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from schemas.codec import encode, header
 from schemas.lifecycle import Lifecycle, Summary
 from schemas.rollup import Rollup, RollupSummary
+from sendtrace.runtime import service
 from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.quarantine import SAMPLE, TooMuchQuarantine
 from sendtrace.runtime.service import Health
@@ -46,7 +48,7 @@ def outcomes(warehouse: MemoryWarehouse) -> dict[str, object]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # the loader has no event to wait for
             await asyncio.sleep(0.001)
 
@@ -69,14 +71,14 @@ async def loading(
         yield health
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
 
 
 async def load_until_it_fails(
     log: MemoryLog, warehouse: MemoryWarehouse, cluster_id: str | None = None
 ) -> None:
     loading = load(log, warehouse, SETTINGS, Health(), asyncio.Event(), cluster_id=cluster_id)
-    await asyncio.wait_for(loading, 5)
+    await asyncio.wait_for(loading, 60)
 
 
 @pytest.fixture(autouse=True)
@@ -109,15 +111,15 @@ async def test_a_restart_goes_on_where_the_warehouse_is() -> None:
 
 
 async def test_waiting_for_a_database_is_not_being_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "FIRST_PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(loader, "LONGEST_PAUSE_SECONDS", 0.05)
-    health = Health(stuck_seconds=0.2)
+    now, tries = 1_000.0, 0
+    monkeypatch.setattr(service, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(loader, "LONGEST_PAUSE_SECONDS", 0.001)
+    health = Health(stuck_seconds=100)
     health.moved("the loop")
-    tries = 0
 
     async def away() -> int:
-        nonlocal tries
-        tries += 1
+        nonlocal now, tries
+        now, tries = now + 60, tries + 1
         assert not health.why_not_live()
         if tries < 10:
             raise WarehouseAway("PostgreSQL: away")
@@ -233,7 +235,7 @@ async def test_a_stop_does_not_wait_for_a_database_that_is_away() -> None:
     left = warehouse.away
     stopping.set()
     with pytest.raises(WarehouseAway):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
     assert left - warehouse.away <= 2
 
 
@@ -364,7 +366,9 @@ async def test_a_retention_that_fails_stops_the_loader() -> None:
 
     settings = msgspec.structs.replace(SETTINGS, warehouse_retention_days=1)
     with pytest.raises(PermissionError):
-        await asyncio.wait_for(load(MemoryLog(), Failing(), settings, Health(), asyncio.Event()), 5)
+        await asyncio.wait_for(
+            load(MemoryLog(), Failing(), settings, Health(), asyncio.Event()), 60
+        )
 
 
 async def test_another_cluster_stops_it() -> None:
