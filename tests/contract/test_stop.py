@@ -19,6 +19,8 @@ from sendtrace.runtime.kafka import KafkaClients, partitions_of, stop_quietly
 from sendtrace.runtime.settings import Settings
 
 STOP_SECONDS = 0.5
+# A busy machine is late; a client that waits for its broker takes half a minute and more.
+SLACK_SECONDS = 10.0
 
 
 @contextmanager
@@ -60,7 +62,7 @@ async def test_a_producer_with_a_batch_in_flight(
         await asyncio.sleep(0.2)
         began = time.monotonic()
         await stop_quietly(producer)
-        assert time.monotonic() - began < STOP_SECONDS + 1
+        assert time.monotonic() - began < STOP_SECONDS + SLACK_SECONDS
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -74,7 +76,7 @@ async def test_a_member_of_a_group(kafka: LocalKafka, kafka_settings: Settings) 
     with frozen(kafka):
         began = time.monotonic()
         await stop_quietly(consumer)
-        assert time.monotonic() - began < STOP_SECONDS + 1
+        assert time.monotonic() - began < STOP_SECONDS + SLACK_SECONDS
 
 
 class Spoilt:

@@ -21,7 +21,8 @@ from sendtrace.runtime.settings import Settings
 from engine import Traffic, produce, running_joiner, until_joined
 from fakes.cluster import KafkaCluster
 
-STUCK_SECONDS = 3.0
+# A busy machine may leave a loop, or the broker that it asks, without a turn for a while.
+STUCK_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -45,14 +46,14 @@ async def test_idle_is_live_and_a_fetch_that_hangs_is_not(
     kafka_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with idle_joiner(kafka_settings, tmp_path) as health:
-        await stays_live(health, 2 * STUCK_SECONDS)
+        await stays_live(health, 1.5 * STUCK_SECONDS)
 
         async def hang(*_: Any) -> bool:
             await asyncio.sleep(600)
             return False
 
         monkeypatch.setattr(Fetcher, "_proc_fetch_request", hang)
-        async with asyncio.timeout(3 * STUCK_SECONDS):
+        async with asyncio.timeout(60):
             while "has not moved" not in health.why_not_live():
                 await asyncio.sleep(0.05)
 
@@ -65,6 +66,6 @@ async def test_a_broker_that_does_not_answer_is_no_reason_to_restart(
     async with idle_joiner(kafka_settings, tmp_path) as health:
         os.kill(kafka.pid, signal.SIGSTOP)
         try:
-            await stays_live(health, 2 * STUCK_SECONDS)
+            await stays_live(health, 1.5 * STUCK_SECONDS)
         finally:
             os.kill(kafka.pid, signal.SIGCONT)

@@ -22,10 +22,13 @@ from sendtrace.runtime.settings import Settings
 
 from fakes.edge import Edge, HeldLog, edge_over
 from fakes.wire import Wire
+from waiting import until
 
 MIB = 1_048_576
 STATUS = b'{"message_uuid":"id-1","status":"delivered"}'
 IDLE_CONNECTIONS = 10_000
+# A busy machine is late, and a bound that does not hold is not met at all.
+LATE_SECONDS = 10.0
 
 
 def post(body: bytes, *headers: bytes) -> bytes:
@@ -36,16 +39,22 @@ def post(body: bytes, *headers: bytes) -> bytes:
 
 
 @pytest.fixture
-def settings() -> Settings:
+def budget_seconds() -> float:
+    """So long that a busy machine never uses it up: whoever waits for its end sets a short one."""
+    return 30.0
+
+
+@pytest.fixture
+def settings(budget_seconds: float) -> Settings:
     """The bounds as they are shipped, but for the times."""
     return Settings(
         partitions=3,
         edge_port=0,
         edge_internal_port=0,
         edge_drain_seconds=0,
-        edge_budget_seconds=0.5,
-        edge_header_seconds=0.5,
-        edge_keepalive_seconds=1.0,
+        edge_budget_seconds=budget_seconds,
+        edge_header_seconds=1.0,
+        edge_keepalive_seconds=2.0,
     )
 
 
@@ -64,6 +73,10 @@ async def serves(edge: Edge) -> bool:
 
 def closed(edge: Edge, reason: str) -> float:
     return edge.metric("sendtrace_edge_connections_closed_total", reason=reason)
+
+
+def connections(edge: Edge) -> float:
+    return edge.metric("sendtrace_edge_connections")
 
 
 async def say(edge: Edge, data: bytes) -> tuple[int, bytes]:
@@ -168,6 +181,7 @@ async def test_chunks_of_any_size_make_one_body(edge: Edge) -> None:
     assert {e.value for e in edge.log.records("sendtrace.statuses")} == {STATUS}
 
 
+@pytest.mark.parametrize("budget_seconds", [0.5])
 async def test_a_chunk_that_breaks_off_in_the_middle(edge: Edge) -> None:
     """The parser says so to the next request only: this one waits out its budget."""
     wire = await Wire.connect(edge.public_port)
@@ -244,7 +258,7 @@ async def cut_off_after(wire: Wire, pause_seconds: float) -> float:
 
 async def test_slow_headers_are_cut_off_in_time(edge: Edge) -> None:
     wire = await Wire.connect(edge.public_port)
-    assert 0.4 < await cut_off_after(wire, 0.05) < 2
+    assert 0.9 < await cut_off_after(wire, 0.05) < LATE_SECONDS
     await wire.close()
     assert closed(edge, "headers_slow") == 1
 
@@ -253,7 +267,8 @@ async def test_slow_headers_of_a_second_request_too(edge: Edge) -> None:
     wire = await Wire.connect(edge.public_port)
     await wire.send(post(STATUS))
     assert await wire.answer() == (200, b"")
-    assert await cut_off_after(wire, 0.02) < 0.9  # before it would have been idle for too long
+    await cut_off_after(wire, 0.02)
+    # One that is idle for too long is not counted.
     assert closed(edge, "headers_slow") == 1
     await wire.close()
 
@@ -265,12 +280,13 @@ async def test_a_silent_connection_is_closed(edge: Edge) -> None:
     assert await kept.answer() == (200, b"")
     began = time.monotonic()
     assert await silent.is_closed()
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < LATE_SECONDS
     assert await kept.is_closed()
     for wire in (silent, kept):
         await wire.close()
 
 
+@pytest.mark.parametrize("budget_seconds", [0.5])
 async def test_a_slow_body_is_answered_503_within_the_budget(edge: Edge) -> None:
     wire = await Wire.connect(edge.public_port)
     await wire.send(post(b"", b"Content-Length: 1000"))
@@ -286,7 +302,7 @@ async def test_a_slow_body_is_answered_503_within_the_budget(edge: Edge) -> None
 
     dripping = asyncio.ensure_future(drip())
     assert await wire.answer() == (503, b"body_slow\n")
-    assert 0.4 < time.monotonic() - began < 1
+    assert 0.4 < time.monotonic() - began < LATE_SECONDS
     assert await wire.is_closed()
     dripping.cancel()
     await asyncio.wait([dripping])
@@ -300,7 +316,7 @@ async def test_a_client_that_does_not_read_its_answers_is_cut_off(edge: Edge) ->
         client.setblocking(False)
         batch = post(b"", b"X: y").replace(b"POST", b"GET") * 200
         began = time.monotonic()
-        while time.monotonic() - began < 20:
+        while time.monotonic() - began < 60:
             try:
                 client.send(batch)
             except BlockingIOError:
@@ -308,7 +324,7 @@ async def test_a_client_that_does_not_read_its_answers_is_cut_off(edge: Edge) ->
             except ConnectionError:
                 break
             await asyncio.sleep(0.001)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     assert closed(edge, "answer_slow") == 1
 
 
@@ -319,11 +335,11 @@ async def test_a_connection_too_many_is_told_so(settings: Settings) -> None:
     few = msgspec.structs.replace(settings, edge_connection_limit=5, edge_header_seconds=30.0)
     async with edge_over(HeldLog(), few) as edge:
         held = [await Wire.connect(edge.public_port) for _ in range(5)]
-        await asyncio.sleep(0.05)
+        await until(lambda: connections(edge) == 5)
         assert await say(edge, b"") == (503, b"crowded\n")
         assert edge.count("crowded") == 1
         await held[0].close()
-        await asyncio.sleep(0.05)
+        await until(lambda: connections(edge) == 4)
         assert await serves(edge)
         for wire in held:
             await wire.close()
@@ -353,13 +369,12 @@ async def test_idle_connections_stay_bounded_in_memory(settings: Settings) -> No
         assert idlers.stdin is not None
         async with asyncio.timeout(60):
             assert await idlers.stdout.readline() == b"connected\n"
+        # The kernel takes connections before the edge does.
+        await until(lambda: connections(edge) == IDLE_CONNECTIONS - 1)
         each = (psutil.Process().memory_info().rss - before) / IDLE_CONNECTIONS
         print(f"{each / 1024:.1f} KiB for each of {IDLE_CONNECTIONS} idle connections")
-        assert edge.metric("sendtrace_edge_connections") == IDLE_CONNECTIONS - 1
         assert await serves(edge)
         assert each < 20 * 1024
         idlers.stdin.close()
         await idlers.wait()
-        async with asyncio.timeout(60):
-            while edge.metric("sendtrace_edge_connections") > 1:
-                await asyncio.sleep(0.05)
+        await until(lambda: connections(edge) <= 1)

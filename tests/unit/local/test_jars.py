@@ -111,7 +111,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
         f"asyncio.run(ensure_jars(cache_dir=Path({str(tmp_path)!r}), pins=[{PIN!r}]))"
     )
     both = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
-    assert [process.wait(timeout=30) for process in both] == [0, 0]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
     assert (tmp_path / "jars" / "thing-1.0.jar").read_bytes() == CONTENT
 
 

@@ -37,18 +37,18 @@ async def _is_up(child: Child) -> bool:
 
 def _wait_gone(pid: int) -> None:
     try:
-        psutil.Process(pid).wait(timeout=10)
+        psutil.Process(pid).wait(timeout=60)
     except psutil.NoSuchProcess:
         return
 
 
 async def test_stop_ends_it_and_may_be_repeated(tmp_path: Path) -> None:
     child = Child.start("sleeper", SLEEPER, log_path=tmp_path / "log")
-    await child.wait_until(lambda: _is_up(child), 10)
+    await child.wait_until(lambda: _is_up(child), 60)
     assert psutil.Process(child.pid).cwd() == str(tmp_path)
     assert os.getsid(child.pid) != os.getsid(0)
-    await child.stop(10)
-    await child.stop(10)
+    await child.stop(60)
+    await child.stop(60)
     assert not psutil.pid_exists(child.pid)
     assert await child.wait(1) == 128 + signal.SIGTERM
 
@@ -57,7 +57,7 @@ async def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\n"
     argv = [sys.executable, "-c", deaf + "time.sleep(60)"]
     child = Child.start("deaf", argv, log_path=tmp_path / "log")
-    await child.wait_until(lambda: _is_up(child), 10)
+    await child.wait_until(lambda: _is_up(child), 60)
     await child.stop(0.2)
     assert not psutil.pid_exists(child.pid)
 
@@ -98,7 +98,7 @@ async def test_a_death_while_starting_shows_the_end_of_the_log(tmp_path: Path) -
     argv = [sys.executable, "-c", "raise SystemExit('no such luck')"]
     child = Child.start("server", argv, log_path=tmp_path / "log")
     with pytest.raises(LocalStackError, match=r"(?s)ended while starting.*no such luck"):
-        await child.wait_until(lambda: _is_up(child), 10)
+        await child.wait_until(lambda: _is_up(child), 60)
 
 
 async def test_too_short_a_deadline_says_so(tmp_path: Path) -> None:
