@@ -309,6 +309,7 @@ async def test_a_slow_body_is_answered_503_within_the_budget(edge: Edge) -> None
     await wire.close()
 
 
+@pytest.mark.parametrize("budget_seconds", [0.5])
 async def test_a_client_that_does_not_read_its_answers_is_cut_off(edge: Edge) -> None:
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -147,7 +147,7 @@ FAMILIES = {"get": _gets, "post": _posts, "other": _others, "sends": _sends, "ra
 
 def exchange(port: int, request: bytes, seconds: float) -> tuple[int, bytes] | None:
     """Status and body of the answer, or None where none came in that time."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(request)
         client.settimeout(seconds)
         received = b""

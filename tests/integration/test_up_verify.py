@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from stack_up import ROOT, free_port_base, sendtrace, up
 
 OURS = ("edge", "joiner", "rollup", "loader", "exporter")
 
 
+@pytest.mark.timeout(900)
 async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> None:
     data_dir, base = tmp_path / "data", free_port_base()
     options = ("--scenario", "carrier-outage", "--for", "30s", "--rate", "30")
@@ -61,4 +63,4 @@ async def _simulate(environment: dict[str, str], *arguments: str) -> int:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sendtrace", "simulate", *arguments, cwd=ROOT, env=environment
     )
-    return await asyncio.wait_for(process.wait(), 100)
+    return await asyncio.wait_for(process.wait(), 180)

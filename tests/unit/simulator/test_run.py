@@ -26,6 +26,8 @@ from sendtrace.simulator.scenario import Phase, Scenario, Shares
 from sendtrace.simulator.webhook import Webhook
 from sendtrace.simulator.wire import Wire, loopback_host, open_wire
 
+from waiting import until
+
 FAST = Scenario(compression=1000.0, longest_seconds=600)
 
 
@@ -193,9 +195,11 @@ async def test_stopping_cuts_short_and_the_ledger_says_so(tmp_path: Path) -> Non
     edge = Edge(tmp_path / "ledger.jsonl")
     stopping = asyncio.Event()
     async with serving(edge) as settings:
-        asyncio.get_running_loop().call_later(0.2, stopping.set)
-        async with asyncio.timeout(60):
-            await simulate(settings, 100, None, 1, edge.ledger, stopping, Scenario())
+        run = simulate(settings, 100, None, 1, edge.ledger, stopping, Scenario())
+        simulating = asyncio.create_task(run)
+        await until(lambda: len(edge.sends) > 5)
+        stopping.set()
+        await asyncio.wait_for(simulating, 60)
     book = read_ledger(edge.ledger)
     assert book.messages
     assert book.cut_short
@@ -217,7 +221,7 @@ async def test_an_edge_that_stays_away_is_given_up_and_never_complete(tmp_path: 
     async with wire_to(away, tmp_path, 250_000) as wire:
         assert not await wire.call_webhook(STATUS)
         assert (wire.tally.webhooks, wire.tally.given_up) == (0, 1)
-        assert 2 <= wire.tally.retries <= 7
+        assert 1 <= wire.tally.retries <= 7
     assert {one.answer for one in read_requests(tmp_path / FILE)} == {"cut"}
 
 
@@ -232,17 +236,16 @@ async def test_only_429_and_5xx_come_again(tmp_path: Path, refusal: int, attempt
 
 async def test_where_vonage_does_not_get_through_nothing_is_requested(tmp_path: Path) -> None:
     edge = Edge(tmp_path / "ledger.jsonl")
-    outage = Phase(from_seconds=0, to_seconds=0.5, is_reachable=False)
+    outage = Phase(from_seconds=0, to_seconds=1.5, is_reachable=False)
     scenario = msgspec.structs.replace(FAST, phases=(outage,))
     began = time.monotonic()
     async with serving(edge) as settings:
         run = simulate(settings, 100, 0.2, 1, edge.ledger, asyncio.Event(), scenario)
         simulating = asyncio.create_task(run)
-        await asyncio.sleep(0.3)
-        assert edge.sends
+        await until(lambda: bool(edge.sends))
         assert edge.webhooks == []
         tally = await simulating
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began > 1.5
     assert tally.retries > tally.webhooks > 0
     assert read_ledger(edge.ledger).cut_short == set()
 
