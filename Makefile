@@ -26,8 +26,8 @@ CRASH_POINTS := tests/contract/test_crash_points.py::test_killed_at_each_await_p
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down lint unit test wheel-test full-test postgres-test test-all chaos chaos-plants \
-	crash-points bench dashboard clean
+.PHONY: help up down lint unit test test-shown test-beside wheel-test full-test postgres-test \
+	test-all chaos chaos-plants crash-points bench dashboard clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +47,17 @@ lint: $(INSTALLED) ## Formatting, lint, types, and who may import whom
 unit: $(INSTALLED) ## Only tests/unit: seconds, no servers
 	$(BIN)/pytest tests/unit
 
+# Tests of servers wait most of the time, so two runs stand side by side. One `pytest` does the same.
 test: lint ## Lint, and every test there is
-	$(BIN)/pytest
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 test-shown test-beside
+
+test-shown:
+	$(BIN)/pytest tests/integration tests/unit
+
+test-beside:
+	@mkdir -p build
+	@$(BIN)/pytest tests/chaos tests/contract tests/stories >build/test-beside.log 2>&1; \
+		result=$$?; cat build/test-beside.log; exit $$result
 
 # The tests once more, against what is shipped: the wheel goes before the tree on the path.
 wheel-test: $(INSTALLED)

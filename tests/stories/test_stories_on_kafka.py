@@ -45,7 +45,7 @@ from stories.telling import TALES, Sent, Step, us
 SECRETS = {"abcd1234": b"the secret of our account", "99999999": b"another customer's secret"}
 # Beyond the last step and every deadline, and well within the week after which all is forgotten.
 UNTIL_SECONDS = max(story.until_s for story in TALES)
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
 Rounds = list[list[Step]]

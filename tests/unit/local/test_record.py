@@ -24,7 +24,7 @@ def test_what_was_left_behind_is_stopped(tmp_path: Path, sleeper: subprocess.Pop
     assert list(record.read(tmp_path)) == ["joiner"]
     lines = record.stop_left_behind(tmp_path)
     assert lines == [f"Stopped joiner (pid {sleeper.pid}), which was left behind"]
-    assert sleeper.wait(5) == -15
+    assert sleeper.wait(60) == -15
     assert list(tmp_path.iterdir()) == []
 
 
