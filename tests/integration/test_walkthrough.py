@@ -120,6 +120,7 @@ async def walked_in_memory() -> float:
         edge_port=0,
         edge_internal_port=0,
         edge_drain_seconds=0,
+        edge_budget_seconds=60,
     )
     cluster, warehouse = MemoryCluster(settings), MemoryWarehouse()
     began = time.monotonic()
