@@ -151,6 +151,7 @@ async def test_a_body_far_above_the_limit_is_never_held(edge: Edge) -> None:
         ((b"Transfer-Encoding: gzip",), STATUS, (400, b"malformed\n")),
     ],
 )
+@pytest.mark.parametrize("budget_seconds", [0.5])
 async def test_a_length_that_is_wrong(
     edge: Edge, headers: tuple[bytes, ...], body: bytes, expected: tuple[int, bytes]
 ) -> None:
