@@ -147,8 +147,8 @@ async def _has_database(port: int) -> bool:
     """True when the database answers; makes it when the server does but it is missing."""
     try:
         connection = await asyncpg.connect(_dsn(port, "postgres"), ssl=False, timeout=5)
-    except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
-        return False  # not listening yet, or recovering
+    except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+        return False  # not listening yet, or recovering, or it ended just now
     try:
         found = await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", NAME)
         if not found:

@@ -20,9 +20,9 @@ from sendtrace.runtime.settings import Settings
 from chaos.confined import NAMESPACE
 from chaos.driving import done_to, flows, rows
 from chaos.faults import Away, DiskFull, Killed, RollingRestart, Suspended
-from chaos.stack import POSTGRES, SIMULATOR, LocalStack, running_stack, state_dir
+from chaos.stack import DATA, POSTGRES, SIMULATOR, LocalStack, running_stack
 
-DISK_BYTES = {"joiner": 32 * 2**20, POSTGRES: 192 * 2**20}
+DISK_BYTES = {DATA: 96 * 2**20, POSTGRES: 192 * 2**20}
 SETTINGS = Settings(
     partitions=3,
     session_timeout_ms=6_000,
@@ -56,13 +56,12 @@ async def small_disks(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 @pytest.mark.parametrize("part", ["joiner", POSTGRES])
-async def test_a_full_disk(small_disks: LocalStack, tmp_path: Path, part: str) -> None:
+async def test_a_full_disk(small_disks: LocalStack, part: str) -> None:
     stack = small_disks
-    folder = stack.postgres_dir if part == POSTGRES else state_dir(stack.settings, part)
-    fault = DiskFull(part, folder)
+    fault = DiskFull(part)
     async with done_to(stack, fault):
-        room = os.statvfs(fault.disk(stack))
-        assert room.f_blocks * room.f_frsize == DISK_BYTES[part]
+        room = os.statvfs(stack.disks[part])
+        assert room.f_blocks * room.f_frsize == DISK_BYTES[POSTGRES if part == POSTGRES else DATA]
         assert room.f_bavail == 0
         await asyncio.sleep(10)
         print(f"{part} lives with a full disk: {stack.is_alive(part)}")
@@ -86,6 +85,15 @@ async def test_suspended_past_the_timeouts(three: LocalStack, part: str) -> None
         await asyncio.sleep(fault.hold_seconds)
         assert process.status() == psutil.STATUS_STOPPED
     await flows(three, seconds=60)
+
+
+async def test_killed_on_a_small_disk_it_has_its_data_again(small_disks: LocalStack) -> None:
+    before = await rows(small_disks)
+    async with done_to(small_disks, Killed((POSTGRES,))):
+        await asyncio.sleep(1)
+        assert not small_disks.is_alive(POSTGRES)
+    assert await rows(small_disks) >= before > 0
+    await flows(small_disks, seconds=60)
 
 
 async def test_one_broker_away_is_hardly_noticed(three: LocalStack) -> None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 
+from sendtrace.runtime.settings import Settings
+
 from chaos.driver import SETTINGS, Driver, Outcome
-from chaos.planning import Step, long, short
+from chaos.planning import DISK_BYTES, Step, long, short, wide
 from chaos.planted import run_planted
 from chaos.plants import PLANTS
 from chaos.reporting import markdown
@@ -55,14 +58,17 @@ def main(
         found = {name: _is_found(name, chosen, rate) for name in plants}
         print(f"found: {sum(found.values())} of {len(found)} plants", flush=True)
         sys.exit(0 if all(found.values()) else 1)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        directory = Path(folder)
-        if is_short:
-            outcome = asyncio.run(_run(directory, short(chosen, SETTINGS), 1, chosen, rate))
-        else:
-            steps = long(chosen, SETTINGS, brokers)
-            limit_seconds = 60 * minutes - RIM_SECONDS
-            outcome = asyncio.run(_run(directory, steps, brokers, chosen, rate, limit_seconds))
+    directory = Path(tempfile.mkdtemp(prefix="chaos-"))
+    print(f"Logs, and the ledger: {directory} (kept unless the run is clean)", flush=True)
+    if is_short:
+        outcome = asyncio.run(_run(directory, SETTINGS, short(chosen, SETTINGS), 1, chosen, rate))
+    else:
+        settings = wide(SETTINGS)
+        steps = long(chosen, settings, brokers)
+        limit_seconds = 60 * minutes - RIM_SECONDS
+        outcome = asyncio.run(
+            _run(directory, settings, steps, brokers, chosen, rate, DISK_BYTES, limit_seconds)
+        )
     text = markdown(outcome)
     print(text)
     if page is not None:
@@ -73,7 +79,9 @@ def main(
     is_enough = is_short or outcome.kills >= KILLS
     if not is_enough:
         print(f"Only {outcome.kills} kills: {KILLS} are promised")
-    sys.exit(0 if outcome.is_clean and is_enough and not missed else 1)
+    if not outcome.is_clean or not is_enough or missed:
+        sys.exit(1)
+    shutil.rmtree(directory)
 
 
 def _arguments(seed: int) -> str:
@@ -99,13 +107,15 @@ def _arguments(seed: int) -> str:
 
 async def _run(
     directory: Path,
+    settings: Settings,
     steps: Iterable[Step],
     brokers: int,
     seed: int,
     rate: float,
+    disk_bytes: Mapping[str, int] | None = None,
     limit_seconds: float = float("inf"),
 ) -> Outcome:
-    async with running_stack(directory, SETTINGS, brokers=brokers) as stack:
+    async with running_stack(directory, settings, brokers=brokers, disk_bytes=disk_bytes) as stack:
         return await Driver(stack, directory, seed, _say).run(steps, rate, limit_seconds)
 
 

@@ -7,19 +7,24 @@ what the proof says first does not rest on one program.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from processors.aside import REROUTED
 from schemas.codec import decode_lifecycle, header
 from schemas.topics import INBOUND, LIFECYCLES, QUARANTINE, RECEIPTS, SENDS, STATUSES
 from sendtrace.simulator.requests import Logged
 from sendtrace.verify.found import Kept, last_of
 
+INPUTS = (SENDS, STATUSES, RECEIPTS, INBOUND, QUARANTINE)
+
 
 @dataclass(frozen=True)
 class Sums:
     """``lost``: answered 200 and not in Kafka. ``unasked``: in Kafka, and no request of the log
-    that may have put it there. ``doubled``: facts that stand twice in a lifecycle."""
+    that may have put it there. ``doubled``: facts that stand twice in a lifecycle. ``aside``:
+    records that a processor put aside (quarantine, or another partition); ``astray``: what was
+    put aside and should not, was not and should, or was twice."""
 
     requests: int
     answered: int
@@ -27,14 +32,19 @@ class Sums:
     lost: tuple[str, ...]
     unasked: tuple[str, ...]
     doubled: tuple[str, ...]
+    aside: int = 0
+    astray: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.unasked or self.doubled)
+        return not (self.lost or self.unasked or self.doubled or self.astray)
 
 
-def sums(requests: Sequence[Logged], topics: Mapping[str, Sequence[Kept]]) -> Sums:
-    """A send stands for each of its messages; a webhook for its ``ce_id``."""
+def sums(
+    requests: Sequence[Logged], topics: Mapping[str, Sequence[Kept]], strays: Collection[str] = ()
+) -> Sums:
+    """A send stands for each of its messages; a webhook for its ``ce_id``. ``strays`` are names of
+    what must be put aside: nothing else may be."""
     answered: set[str] = set()
     asked: Counter[str] = Counter()
     for logged in requests:
@@ -42,7 +52,9 @@ def sums(requests: Sequence[Logged], topics: Mapping[str, Sequence[Kept]]) -> Su
             asked[name] += 1
             if logged.answer == "200":
                 answered.add(name)
-    there = Counter(_records(topics))
+    there = Counter(name for name, _ in _records(topics))
+    copies = Counter(_copies(topics))
+    misplaced = {origin for name, origin in _records(topics) if name in strays}
     return Sums(
         requests=len(requests),
         answered=sum(logged.answer == "200" for logged in requests),
@@ -51,6 +63,14 @@ def sums(requests: Sequence[Logged], topics: Mapping[str, Sequence[Kept]]) -> Su
         # What was asked for twice may be there twice: the first answer may have been cut.
         unasked=tuple(sorted((there - asked).elements())),
         doubled=tuple(_doubled(topics[LIFECYCLES])),
+        aside=copies.total(),
+        astray=tuple(
+            sorted(
+                origin
+                for origin in misplaced | copies.keys()
+                if copies[origin] != (origin in misplaced)
+            )
+        ),
     )
 
 
@@ -58,12 +78,28 @@ def _names(logged: Logged) -> tuple[str, ...]:
     return logged.sent.ids if logged.sent.path == "/sends" else (logged.sent.ce_id,)
 
 
-def _records(topics: Mapping[str, Sequence[Kept]]) -> Iterator[str]:
-    for kept in topics[SENDS]:
-        yield (kept.key or b"").decode()
-    for topic in (STATUSES, RECEIPTS, INBOUND, QUARANTINE):
+def _records(topics: Mapping[str, Sequence[Kept]]) -> Iterator[tuple[str, str]]:
+    """What came from outside, each with its name and where it stands."""
+    for topic in INPUTS:
         for kept in topics[topic]:
-            yield header(kept.headers, "ce_id") or ""
+            if _origin(topic, kept) is None:
+                by_id = header(kept.headers, "ce_id") or ""
+                by_key = (kept.key or b"").decode("utf-8", "replace")
+                name = by_key if topic == SENDS else by_id
+                yield name, f"{topic}-{kept.partition}-{kept.offset}"
+
+
+def _copies(topics: Mapping[str, Sequence[Kept]]) -> Iterator[str]:
+    """Where what was put aside came from."""
+    for topic in INPUTS:
+        for kept in topics[topic]:
+            origin = _origin(topic, kept)
+            if origin is not None:
+                yield origin
+
+
+def _origin(topic: str, kept: Kept) -> str | None:
+    return header(kept.headers, "st_origin" if topic == QUARANTINE else REROUTED)
 
 
 def _doubled(lifecycles: Sequence[Kept]) -> Iterator[str]:

@@ -1,23 +1,25 @@
 """Lets the faults of a plan fall on a stack under traffic, and asks afterwards what is missing.
 
-For each fault: a pause, the fault, was it seen, what it must last, heal, start whatever ended, and
-then the time until a message that was sent after that is in the warehouse. At the end the
-simulator is stopped, `verify` compares, and the sums are worked out once more (`accounting.py`).
+For each step: a pause, its faults at once, was each seen, what they must last, heal, start whatever
+ended, and then the time until a message that was sent after that is in the warehouse. At the end
+the simulator is stopped, `verify` compares, and the sums are worked out once more
+(`accounting.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sendtrace.local.process import LocalStackError
 from sendtrace.runtime.kafka import KafkaClients
 from sendtrace.runtime.settings import Settings
-from sendtrace.simulator.ledger import Book, read_ledger
+from sendtrace.simulator.ledger import Book, open_ledger, read_ledger
 from sendtrace.simulator.requests import FILE as REQUESTS_FILE
-from sendtrace.simulator.requests import read_requests
+from sendtrace.simulator.requests import open_requests, read_requests
 from sendtrace.verify import gather
 from sendtrace.verify.found import Report
 from sendtrace.verify.run import verify
@@ -29,6 +31,7 @@ from chaos.observing import Before, is_seen, kills, recoveries
 from chaos.planning import Step
 from chaos.processes import EndedWhileStarting
 from chaos.stack import SIMULATOR, LocalStack, start_again
+from chaos.strays import Writing
 
 SETTINGS = Settings(
     partitions=3,
@@ -42,6 +45,7 @@ SCENARIO = "compression = 100\nlongest_seconds = 300\n"
 # A loaded machine takes its time to start a process, and a broker to elect.
 RECOVERY_SECONDS = 90.0
 VERIFY_SECONDS = 60.0
+SUPERVISED_EVERY_SECONDS = 1.0
 # The longest pause between two tries: what waits for its retry is not cut short then.
 CALM_SECONDS = 9.0
 
@@ -56,8 +60,9 @@ class Done:
     seen: bool
     kills: int
     recovery_seconds: float
-    restored: int  # tasks of stages that lived through it
+    restored: int  # tasks of stages that lived through the step
     restarted: tuple[str, ...]  # parts that ended without being killed
+    is_alone: bool = True  # no other fault fell with it
 
 
 @dataclass
@@ -111,8 +116,8 @@ class Driver:
                 self._say(f"{limit_seconds:.0f} s are over")
                 break
             await asyncio.sleep(step.pause_seconds)
-            done = await self._fall(step.fault)
-            self.outcome.done.append(done)
+            done = await self._fall(step)
+            self.outcome.done += done
             self._say(_line(done, time.monotonic() - began))
         await self._end_traffic()
         await self._compare()
@@ -127,35 +132,82 @@ class Driver:
         )  # fmt: skip
         await flows(self._stack, RECOVERY_SECONDS)
 
-    async def _fall(self, fault: Fault) -> Done:
-        stack, before = self._stack, Before.of(self._stack)
+    async def _fall(self, step: Step) -> list[Done]:
+        stack, before, faults = self._stack, Before.of(self._stack), step.faults
         restored_before = await recoveries(stack)
         try:
-            await fault.inject(stack)
-            seen = await is_seen(stack, fault, before)
-            await asyncio.sleep(fault.hold_seconds)
+            injected = await asyncio.gather(*map(self._inject, faults))
+            seen = [
+                is_injected and await is_seen(stack, fault, before)
+                for fault, is_injected in zip(faults, injected, strict=True)
+            ]
+            await asyncio.sleep(max(fault.hold_seconds for fault in faults))
         finally:
             began = time.monotonic()
-            try:
-                await fault.heal(stack)
-            except* EndedWhileStarting:
-                pass  # what it needs was not there yet: started again below
-        restarted = await self._start_ended()
-        await flows(stack, RECOVERY_SECONDS)
+            await asyncio.gather(*map(self._heal, faults))
+        restarted = await self._recovered()
         took = time.monotonic() - began
         restored = await recoveries(stack)
-        return Done(
-            fault=fault,
-            seen=seen,
-            kills=len(kills(fault)),
-            recovery_seconds=took,
-            restored=sum(restored[each] - n for each, n in restored_before.items()
-                         if each in restored),
-            restarted=restarted,
-        )  # fmt: skip
+        return [
+            Done(
+                fault=fault,
+                seen=was_seen,
+                kills=len(kills(fault)) if was_seen else 0,
+                recovery_seconds=took,
+                restored=sum(restored[each] - n for each, n in restored_before.items()
+                             if each in restored),
+                restarted=restarted if fault is faults[0] else (),
+                is_alone=len(faults) == 1,
+            )
+            for fault, was_seen in zip(faults, seen, strict=True)
+        ]  # fmt: skip
+
+    async def _inject(self, fault: Fault) -> bool:
+        """A fault that could not be done counts as not seen, and the run goes on."""
+        try:
+            if isinstance(fault, Writing):
+                await self._write(fault)
+            else:
+                await fault.inject(self._stack)
+        except Exception as error:  # noqa: BLE001  # whatever it was: it is told, and counts
+            self._say(f"{fault.name}: could not be done, {error!r}")
+            return False
+        return True
+
+    async def _write(self, fault: Writing) -> None:
+        """Told as the simulator tells what it sends: before, and again when it is there."""
+        with (
+            open_ledger(self._ledger) as ledger,
+            open_requests(self._ledger.with_name(REQUESTS_FILE)) as log,
+        ):
+            ledger.announce(fault.told)
+            now_us = time.time_ns() // 1000
+            asked = [log.sending(each.request, each.ids, now_us) for each in fault.strays]
+            await fault.inject(self._stack)
+            for n in asked:
+                log.answered(n, 200)
+            ledger.complete([each.message_id for each in fault.told])
+
+    async def _heal(self, fault: Fault) -> None:
+        try:
+            await fault.heal(self._stack)
+        except* (EndedWhileStarting, LocalStackError, TimeoutError):
+            pass  # what it needs was not there yet: started again, or waited for, afterwards
+
+    async def _recovered(self) -> tuple[str, ...]:
+        """Waits, and starts again what ended, as a supervisor does: a part may end later, too."""
+        restarted = [*await self._start_ended()]
+        waiting = asyncio.create_task(flows(self._stack, RECOVERY_SECONDS))
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=SUPERVISED_EVERY_SECONDS)
+                restarted += await self._start_ended()
+        finally:
+            waiting.cancel()
+        await waiting
+        return tuple(restarted)
 
     async def _start_ended(self) -> tuple[str, ...]:
-        """As a supervisor does."""
         ended = tuple(part for part in self._stack.parts if not self._stack.is_alive(part))
         for part in ended:
             await start_again(self._stack, part)
@@ -179,16 +231,21 @@ class Driver:
         outcome.sums = sums(
             read_requests(self._ledger.with_name(REQUESTS_FILE)),
             await gather.topics(clients, settings),
+            {
+                stray.name
+                for done in outcome.done
+                if isinstance(done.fault, Writing)
+                for stray in done.fault.strays
+            },
         )
         book: Book = read_ledger(self._ledger)
         outcome.complete = len(book.messages.keys() & book.complete)
         outcome.cut_short = len(book.messages.keys() - book.complete)
 
 
-def _line(done: Done, at_seconds: float) -> str:
-    line = f"{at_seconds:6.1f} s  {done.fault.name}: back after {done.recovery_seconds:.1f} s"
-    if not done.seen:
-        line += ", NOT SEEN"
-    if done.restarted:
-        line += f", also started: {', '.join(done.restarted)}"
+def _line(done: Sequence[Done], at_seconds: float) -> str:
+    names = "; ".join(each.fault.name + ("" if each.seen else " (NOT SEEN)") for each in done)
+    line = f"{at_seconds:6.1f} s  {names}: back after {done[0].recovery_seconds:.1f} s"
+    if done[0].restarted:
+        line += f", also started: {', '.join(done[0].restarted)}"
     return line

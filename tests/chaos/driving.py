@@ -49,9 +49,16 @@ async def rows(stack: Stack) -> int:
 
 async def flows(stack: Stack, seconds: float = SEEN_SECONDS) -> None:
     """Until a message that was sent after now is in the warehouse: every hop works."""
-    before = await rows(stack)
+    before: int | None = None
 
     async def is_more() -> bool:
-        return await rows(stack) > before
+        nonlocal before
+        try:
+            now = await rows(stack)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False  # PostgreSQL recovers just now
+        if before is None:
+            before = now
+        return now > before
 
     await until(is_more, "new rows in the warehouse", seconds)

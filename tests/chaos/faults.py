@@ -21,9 +21,9 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import GroupIdNotFound, NoError, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
+from processors.store import RocksStore
 from processors.wiring import group_of
-from schemas.codec import Headers
-from schemas.topics import BY_NAME
+from schemas.topics import COMPACTED, DAY_MS
 from sendtrace.runtime.settings import Settings
 
 from chaos.proxy import Weather
@@ -78,10 +78,12 @@ class Away(Fault):
     """Parts stopped as an operator stops them, and started again."""
 
     parts: tuple[str, ...]
+    hold_seconds: float = 0.0
+    how_long: str = ""  # for the report
 
     @property
     def name(self) -> str:
-        return f"{' and '.join(self.parts)} away"
+        return f"{' and '.join(self.parts)} away{self.how_long and ' for '}{self.how_long}"
 
     async def inject(self, stack: Stack) -> None:
         # Side by side: the last broker of a majority would wait for the others to take over.
@@ -91,6 +93,50 @@ class Away(Fault):
 
     async def heal(self, stack: Stack) -> None:
         await _start(stack, self.parts)
+
+
+@dataclass(frozen=True)
+class OneAwayThenTwo(Fault):
+    """A broker is stopped, and while it is away another is killed: then nobody acknowledges."""
+
+    first: str
+    second: str
+    hold_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.first} away, then {self.second} too"
+
+    async def inject(self, stack: Stack) -> None:
+        await stack.stop(self.first)
+        await asyncio.sleep(self.hold_seconds)
+        await stack.kill(self.second)
+
+    async def heal(self, stack: Stack) -> None:
+        await _start(stack, (self.first, self.second))
+
+
+@dataclass(frozen=True)
+class MembersAdded(Fault):
+    """``count`` more of a stage come; then they leave one by one, the last by SIGKILL."""
+
+    part: str
+    count: int
+    hold_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}s added and removed (1 to {1 + self.count})"
+
+    async def inject(self, stack: Stack) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(1, 1 + self.count):
+                tasks.create_task(stack.start_spare(self.part, number))
+
+    async def heal(self, stack: Stack) -> None:
+        for number in range(1, self.count):
+            await stack.leave_spare(self.part, number)
+        await stack.kill_spare(self.part, self.count)
 
 
 @dataclass(frozen=True)
@@ -277,6 +323,32 @@ class StateCorrupted(Fault):
 
 
 @dataclass(frozen=True)
+class StateOutdated(Fault):
+    """A stage comes back after longer than tombstones are kept: its state may lack some.
+
+    Its stores are given the age, as nobody waits for a week.
+    """
+
+    part: str
+    age_ms: int = int(COMPACTED["delete.retention.ms"])
+
+    @property
+    def name(self) -> str:
+        return f"state of {self.part} idle for {self.age_ms // DAY_MS} days"
+
+    async def inject(self, stack: Stack) -> None:
+        await stack.kill(self.part)
+        for path in stores(stack, self.part):
+            store = RocksStore(path)
+            store.meta.caught_up_at_ms -= self.age_ms
+            store.write([], [], store.meta)
+            store.close()
+
+    async def heal(self, stack: Stack) -> None:
+        await stack.start(self.part)
+
+
+@dataclass(frozen=True)
 class OffsetsMoved(Fault):
     """The group's offsets are set back to 0, as any operator may do. Only lag tools read them."""
 
@@ -337,89 +409,6 @@ class OffsetsDeleted(Fault):
         await stack.start(self.part)
 
 
-# Bytes that no webhook has, and shapes that a parser may trip over.
-POISONS: tuple[tuple[bytes | None, bytes | None], ...] = (
-    (b"chaos-poison", b""),
-    (b"chaos-poison", b"\xff\xfe\x00"),
-    (b"chaos-poison", b"null"),
-    (b"chaos-poison", b'{"message_uuid": 7, "status": []}'),
-    (b"chaos-poison", b"[" * 5_000),
-    (b"chaos-poison", None),
-    (None, b"{}"),
-    (b"\xff", b"{}"),
-)
-
-
-@dataclass(frozen=True)
-class Poison(Fault):
-    """Records that mean nothing, past the edge, straight into an input."""
-
-    topic: str
-    count: int = len(POISONS)
-
-    @property
-    def name(self) -> str:
-        return f"poison in {self.topic}"
-
-    async def inject(self, stack: Stack) -> None:
-        async with asyncio.timeout(KAFKA_MS / 1000):
-            producer = _producer(stack.settings)
-            await producer.start()
-            try:
-                for key, value in POISONS[: self.count]:
-                    await producer.send_and_wait(
-                        stack.settings.topic(self.topic), value, key=key, partition=0
-                    )
-            finally:
-                await producer.stop()
-
-
-@dataclass(frozen=True)
-class Oversize(Fault):
-    """A record as large as the topic takes, twice what the edge would let in."""
-
-    topic: str
-
-    @property
-    def name(self) -> str:
-        return f"oversize record in {self.topic}"
-
-    async def inject(self, stack: Stack) -> None:
-        limit = int(BY_NAME[self.topic].config["max.message.bytes"])
-        body = b'{"text":"' + b"x" * (limit - 1_000) + b'"}'
-        producer = _producer(stack.settings, max_request_size=limit)
-        await producer.start()
-        try:
-            await producer.send_and_wait(
-                stack.settings.topic(self.topic), body, key=b"chaos-oversize", partition=0
-            )
-        finally:
-            await producer.stop()
-
-
-@dataclass(frozen=True)
-class OtherPartitioner(Fault):
-    """Records of another client, whose keys do not hash to the partition that they are in."""
-
-    topic: str
-    records: tuple[tuple[bytes, bytes, Headers], ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.topic} by another partitioner"
-
-    async def inject(self, stack: Stack) -> None:
-        producer = _producer(stack.settings)
-        await producer.start()
-        try:
-            for key, value, headers in self.records:
-                await producer.send_and_wait(
-                    stack.settings.topic(self.topic), value, key=key, headers=headers, partition=0
-                )
-        finally:
-            await producer.stop()
-
-
 @dataclass(frozen=True)
 class KilledDuringScrape(Fault):
     """The exporter dies while Prometheus reads. Prometheus must not take half for a whole."""
@@ -454,32 +443,36 @@ class KilledDuringScrape(Fault):
 
 @dataclass(frozen=True)
 class DiskFull(Fault):
-    """No room for a stage's state or PostgreSQL's data, which must have a disk of their own."""
+    """No room for state or PostgreSQL's data, which must have a disk of their own."""
 
     part: str
-    folder: Path
+    hold_seconds: float = 0.0
 
     @property
     def name(self) -> str:
         return f"disk of {self.part} full"
 
     async def inject(self, stack: Stack) -> None:
-        disk = self.disk(stack)
+        disk = stack.disks[self.part]
         assert disk.is_mount(), f"{self.part} has no disk of its own: see running_stack"
-        with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4_096))
+        with self.filler(stack).open("wb", buffering=0) as file:
+            for size in (2**20, 2**12):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
 
     async def heal(self, stack: Stack) -> None:
-        """The disk of a stage that ended is gone with it: it starts with an empty one."""
-        if stack.is_alive(self.part):
-            (self.disk(stack) / "filler").unlink(missing_ok=True)
-        else:
-            await stack.start(self.part)
+        """It may have ended for want of room."""
+        self.filler(stack).unlink(missing_ok=True)
+        await stack.start(self.part)
 
-    def disk(self, stack: Stack) -> Path:
-        """The folder as the part sees it: nobody else sees its mounts."""
-        return Path(f"/proc/{stack.pid(self.part)}/root") / self.folder.relative_to("/")
+    def filler(self, stack: Stack) -> Path:
+        return stack.disks[self.part] / "filler"
+
+
+def stores(stack: Stack, part: str) -> list[Path]:
+    """The folders of its tasks' states."""
+    return sorted(path.parent for path in state_dir(stack.settings, part).glob("*/CURRENT"))
 
 
 def table_files(stack: Stack, part: str) -> list[Path]:

@@ -6,32 +6,49 @@ A fault that nobody saw proves nothing, so the report counts injected and observ
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
+import asyncpg
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+
+from processors.store import RocksStore
+from schemas.codec import header
+from schemas.topics import QUARANTINE
+from sendtrace.runtime.kafka import KafkaClients
+from sendtrace.verify import gather
 
 from chaos.faults import (
     Away,
     BadWeather,
+    DiskFull,
     Fault,
     Killed,
     KilledDuringScrape,
     KilledInWeather,
+    MembersAdded,
     OffsetsDeleted,
     OffsetsMoved,
+    OneAwayThenTwo,
     RollingRestart,
     StateCorrupted,
     StateDropped,
+    StateOutdated,
     Suspended,
     SuspendedInWeather,
+    TakenOver,
+    stores,
 )
 from chaos.stack import STAGES, Stack, state_dir
+from chaos.strays import OtherPartitioner, Oversize, Poison
 
 # A cut is seen with the next bytes, and a process may be quiet for a while.
-SEEN_SECONDS = 10.0
+SEEN_SECONDS = 20.0
 SILENCE_SECONDS = 0.3
 
 
@@ -57,8 +74,14 @@ def kills(fault: Fault) -> tuple[str, ...]:
             return parts
         case KilledInWeather(part=part) | KilledDuringScrape(part=part):
             return (part,)
-        case StateDropped(part) | StateCorrupted(part) | OffsetsMoved(part):
+        case StateDropped(part) | StateCorrupted(part) | OffsetsMoved(part) | StateOutdated(part):
             return (part,)
+        case OneAwayThenTwo(second=second):
+            return (second,)
+        case TakenOver(part=part):
+            return (f"spare {part}",)
+        case MembersAdded(part=part):
+            return (f"spare {part}",)
     return ()
 
 
@@ -71,6 +94,18 @@ async def is_seen(stack: Stack, fault: Fault, before: Before) -> bool:
             return not stack.is_alive(part)
         case OffsetsMoved(part) | OffsetsDeleted(part) | StateCorrupted(part):
             return not stack.is_alive(part)
+        case OneAwayThenTwo(first, second):
+            return not (stack.is_alive(first) or stack.is_alive(second))
+        case StateOutdated(part, age_ms):
+            return not stack.is_alive(part) and _youngest_ms(stack, part) >= age_ms
+        case MembersAdded(part, count):
+            return await _have_work(stack, part, count)
+        case DiskFull():
+            return os.statvfs(fault.filler(stack)).f_bavail == 0
+        case OtherPartitioner(ids=ids):
+            return await _are_rows(stack, ids)
+        case Poison(topic) | Oversize(topic):
+            return await _is_quarantined(stack, topic, [stray.value for stray in fault.strays])
         case StateDropped(part):
             return not state_dir(stack.settings, part).exists()
         case Suspended(part=part) | SuspendedInWeather(part=part):
@@ -80,6 +115,61 @@ async def is_seen(stack: Stack, fault: Fault, before: Before) -> bool:
         case BadWeather():
             return await _is_weather_seen(stack, fault, before)
     raise AssertionError(f"nobody says how {fault.name!r} is seen")
+
+
+async def _seen_in_time(is_there: Callable[[], Awaitable[bool]]) -> bool:
+    deadline = time.monotonic() + SEEN_SECONDS
+    while not (found := await is_there()) and time.monotonic() < deadline:
+        await asyncio.sleep(0.2)
+    return found
+
+
+def _youngest_ms(stack: Stack, part: str) -> int:
+    """For how long the part has read none of its states to the end."""
+    last_ms = 0
+    for path in stores(stack, part):
+        store = RocksStore(path)
+        last_ms = max(last_ms, store.meta.caught_up_at_ms)
+        store.close()
+    return time.time_ns() // 1_000_000 - last_ms
+
+
+async def _have_work(stack: Stack, part: str, count: int) -> bool:
+    """Each of the spares has read records of its own."""
+
+    async def have_read() -> bool:
+        pages = [await _page(stack.spare_port(part, number)) for number in range(1, 1 + count)]
+        return all(_value(page, "sendtrace_loop_records") > 0 for page in pages)
+
+    return await _seen_in_time(have_read)
+
+
+async def _are_rows(stack: Stack, ids: Sequence[str]) -> bool:
+    async def are_there() -> bool:
+        database = await asyncpg.connect(stack.settings.postgres_dsn, timeout=5)
+        try:
+            query = "select count(*) from messages where message_id = any($1)"
+            return await database.fetchval(query, list(ids)) == len(ids)
+        finally:
+            await database.close()
+
+    return await _seen_in_time(are_there)
+
+
+async def _is_quarantined(stack: Stack, topic: str, values: Sequence[bytes | None]) -> bool:
+    """Whoever reads partition 0 of the topic put them into a partition of its choice."""
+    clients = KafkaClients(stack.settings)
+
+    async def are_there() -> bool:
+        kept = (await gather.topics(clients, stack.settings, [QUARANTINE]))[QUARANTINE]
+        found = Counter(
+            each.value
+            for each in kept
+            if (header(each.headers, "st_origin") or "").startswith(f"{topic}-0-")
+        )
+        return all(found[value] >= times for value, times in Counter(values).items())
+
+    return await _seen_in_time(are_there)
 
 
 async def _is_stopped(pid: int) -> bool:
@@ -114,14 +204,27 @@ async def recoveries(stack: Stack) -> dict[tuple[str, int], int]:
     """By process, how often it restored a task. Without those that do not answer."""
     counts = {}
     for part in STAGES:
-        url = f"http://127.0.0.1:{stack.settings.port(part)}/metrics"
-        try:
-            timeout = aiohttp.ClientTimeout(total=3)
-            async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as answer:
-                text = await answer.text()
-        except (aiohttp.ClientError, TimeoutError):
-            continue
-        for family in text_string_to_metric_families(text):
-            if family.name == "sendtrace_loop_recoveries":
-                counts[part, stack.pid(part)] = int(sum(s.value for s in family.samples[:1]))
+        page = await _page(stack.settings.port(part))
+        if page is not None:
+            counts[part, stack.pid(part)] = int(_value(page, "sendtrace_loop_recoveries"))
     return counts
+
+
+async def _page(port: int) -> str | None:
+    """`/metrics` of a process. None: it does not answer."""
+    try:
+        timeout = aiohttp.ClientTimeout(total=3)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(f"http://127.0.0.1:{port}/metrics") as answer,
+        ):
+            return await answer.text()
+    except (aiohttp.ClientError, TimeoutError):
+        return None
+
+
+def _value(page: str | None, name: str) -> float:
+    for family in text_string_to_metric_families(page or ""):
+        if family.name == name:
+            return float(sum(sample.value for sample in family.samples[:1]))
+    return 0.0

@@ -22,7 +22,7 @@ async def run_planted(name: str, seed: int, rate: float, say: Say = print) -> Ou
     plant = PLANTS[name]
     settings = replace(SETTINGS, transaction_timeout_ms=plant.transaction_timeout_ms)
     modules = {plant.part: ("chaos.plants", name)}
-    steps = [Step(PAUSE_SECONDS, fault) for fault in plant.faults]
+    steps = [Step(PAUSE_SECONDS, (fault,)) for fault in plant.faults]
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         directory = Path(folder)
         async with running_stack(directory, settings, modules=modules) as stack:

@@ -14,8 +14,6 @@ import aiohttp
 
 from sendtrace.runtime.settings import Settings, to_environment
 
-from chaos.confined import run_on_tmpfs
-
 PIPELINE = ("edge", "joiner", "rollup", "loader", "exporter")
 # Bounds on hanging: on a busy machine Python alone takes seconds to start.
 START_SECONDS = 90
@@ -29,9 +27,8 @@ class EndedWhileStarting(Exception):
 class Processes:
     """The pipeline as processes of their own.
 
-    ``others`` are settings of those that are to have other ones (behind a proxy). ``tmpfs`` gives
-    a process a small disk of its own in a folder, of so many bytes: see `run_on_tmpfs`. ``modules``
-    are what is run instead of sendtrace, with arguments before the process's name.
+    ``others`` are settings of those that are to have other ones (behind a proxy). ``modules`` are
+    what is run instead of sendtrace, with arguments before the process's name.
     """
 
     def __init__(
@@ -39,22 +36,18 @@ class Processes:
         settings: Settings,
         directory: Path,
         others: Mapping[str, Settings] | None = None,
-        tmpfs: Mapping[str, tuple[Path, int]] | None = None,
         modules: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._directory = directory
         self._others = others or {}
-        self._tmpfs = tmpfs or {}
         self._modules = modules or {}
         self.running: dict[str, asyncio.subprocess.Process] = {}
 
     async def start(self, name: str, *arguments: str) -> None:
-        settings = self._others.get(name, self._settings)
+        settings = self._others.get(name, self.settings)
         module = self._modules.get(name, ("sendtrace",))
         command = [sys.executable, "-m", *module, name, *arguments]
-        if name in self._tmpfs:
-            command = run_on_tmpfs(*self._tmpfs[name], command)
         with (self._directory / f"{name}.log").open("ab") as log:
             self.running[name] = await asyncio.create_subprocess_exec(
                 *command,
@@ -64,7 +57,7 @@ class Processes:
             )
 
     async def until_ready(self, name: str) -> None:
-        port = self._settings.port("edge_internal" if name == "edge" else name)
+        port = self.settings.port("edge_internal" if name == "edge" else name)
         async with asyncio.timeout(START_SECONDS), aiohttp.ClientSession() as http:
             while True:
                 if not self.is_alive(name):

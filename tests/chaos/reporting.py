@@ -57,14 +57,17 @@ def _sums(outcome: Outcome) -> Iterator[str]:
     ended = Counter(part for each in outcome.done for part in each.restarted)
     parts = ", ".join(f"{part} {times}" for part, times in sorted(ended.items()))
     yield (
-        f"{len(outcome.done)} faults, {outcome.kills} kills in {outcome.seconds / 60:.0f} minutes "
+        f"{len(outcome.done)} faults ({sum(each.is_alone for each in outcome.done)} alone, the "
+        f"others several at once), {outcome.kills} kills in {outcome.seconds / 60:.0f} minutes "
         f"on {outcome.brokers} brokers (seed {outcome.seed}). Ended by themselves and started "
         f"again: {parts or 'none'}."
     )
     yield (
         f"{counted.requests:,} requests, {counted.answered:,} of them answered 200; "
         f"{counted.records:,} records in Kafka: {len(counted.lost)} lost, "
-        f"{len(counted.doubled)} doubled, {len(counted.unasked)} that nobody sent."
+        f"{len(counted.doubled)} doubled, {len(counted.unasked)} that nobody sent. "
+        f"{counted.aside:,} put aside, as they must be (quarantine, another partition); "
+        f"{len(counted.astray)} wrongly or not."
     )
     yield (
         f"{outcome.complete:,} messages told to their end, {outcome.cut_short:,} cut short by the "

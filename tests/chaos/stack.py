@@ -21,13 +21,15 @@ from sendtrace.runtime.settings import Settings
 from sinks.migrate import migrate
 
 from chaos.brokers import Brokers, free_ports, running_brokers
-from chaos.confined import ConfinedPostgres
+from chaos.confined import ConfinedPostgres, Disk
 from chaos.freeze import resume_tree, suspend_tree
 from chaos.processes import PIPELINE, EndedWhileStarting, Processes, running_processes
 from chaos.proxy import Proxy
 
 POSTGRES = "postgres"
+DATA = "data"  # the folder with the state of all stages
 SIMULATOR = "simulate"
+SPARES = 3  # so that there may be four of a stage
 START_ATTEMPTS = 6  # as `sendtrace up` allows within a minute
 STAGES = {"joiner": JOINER, "rollup": ROLLUP}
 
@@ -47,6 +49,7 @@ class Stack(Protocol):
 
     settings: Settings
     links: Mapping[str, Proxy]
+    disks: Mapping[str, Path]
 
     @property
     def parts(self) -> tuple[str, ...]: ...
@@ -77,11 +80,17 @@ class Stack(Protocol):
         """SIGCONT. Does nothing for one that is gone."""
         ...
 
-    async def start_spare(self, part: str) -> None:
-        """A second one of it, past the proxies; returns when it is ready."""
+    async def start_spare(self, part: str, number: int = 1) -> None:
+        """One more of it (up to SPARES), past the proxies; returns when it is ready."""
         ...
 
-    async def kill_spare(self, part: str) -> None: ...
+    def spare_port(self, part: str, number: int = 1) -> int: ...
+
+    async def leave_spare(self, part: str, number: int = 1) -> None:
+        """A stop for good, as when scaling in."""
+        ...
+
+    async def kill_spare(self, part: str, number: int = 1) -> None: ...
 
 
 async def start_again(stack: Stack, part: str) -> None:
@@ -106,10 +115,12 @@ class LocalStack:
         postgres_dir: Path,
         links: Mapping[str, Proxy],
         processes: Processes,
-        spares: Processes,
+        spares: Mapping[int, Processes],
+        disks: Mapping[str, Path],
     ) -> None:
         self.settings = settings
         self.spares = spares
+        self.disks = disks
         self.brokers = brokers
         self.links = links
         self.processes = processes
@@ -138,9 +149,12 @@ class LocalStack:
         if self.is_alive(part):
             return
         if part == POSTGRES:
-            self._postgres = await LocalPostgres.start(
-                self.postgres_dir, port=self._postgres.port, fsync=False
-            )
+            if isinstance(self._postgres, ConfinedPostgres):
+                await self._postgres.start_again()
+            else:
+                self._postgres = await LocalPostgres.start(
+                    self.postgres_dir, port=self._postgres.port, fsync=False
+                )
         elif number := _number(part):
             await self.brokers.start(number)
         else:
@@ -178,17 +192,24 @@ class LocalStack:
         else:
             resume_tree(self.pid(part))
 
-    async def start_spare(self, part: str) -> None:
-        await self.spares.start(part)
-        await self.spares.until_ready(part)
+    async def start_spare(self, part: str, number: int = 1) -> None:
+        await self.spares[number].start(part)
+        await self.spares[number].until_ready(part)
 
-    async def kill_spare(self, part: str) -> None:
-        await self.spares.kill(part)
+    def spare_port(self, part: str, number: int = 1) -> int:
+        return self.spares[number].settings.port(part)
+
+    async def leave_spare(self, part: str, number: int = 1) -> None:
+        await self.spares[number].signal(part, signal.SIGUSR2)
+
+    async def kill_spare(self, part: str, number: int = 1) -> None:
+        await self.spares[number].kill(part)
 
     async def close(self) -> None:
         """PostgreSQL as it is now; brokers, processes and proxies have their own end."""
         self.resume(POSTGRES)
-        await self._postgres.stop()
+        if isinstance(self._postgres, LocalPostgres):
+            await self._postgres.stop()
 
 
 def _number(part: str) -> int | None:
@@ -208,23 +229,36 @@ async def running_stack(
 ) -> AsyncIterator[LocalStack]:
     """Everything, with ports of its own; `behind` names the processes behind the proxies.
 
-    `disk_bytes` gives a stage or PostgreSQL a disk of that size of its own (`confined.py`);
-    `modules` are run instead of sendtrace (`processes.py`). Ended at the end whatever happens.
+    `disk_bytes` gives the stages' state (DATA) or PostgreSQL a disk of that size of its own
+    (`confined.py`); `modules` are run instead of sendtrace (`processes.py`). Ended at the end
+    whatever happens.
     """
     async with AsyncExitStack() as ends:
         cluster = await ends.enter_async_context(
             running_brokers(directory, brokers, is_proxied=True)
         )
-        disks = dict(disk_bytes or {})
-        postgres_dir = directory / "postgres"
-        postgres = await _start_postgres(postgres_dir, free_ports(1)[0], disks.pop(POSTGRES, None))
-        ends.callback(postgres.kill)
+        sizes = dict(disk_bytes or {})
+        disks: dict[str, Path] = {}
+        postgres_dir, data_dir = directory / "postgres", directory / "data"
+        postgres: LocalPostgres | ConfinedPostgres
+        if POSTGRES in sizes:
+            postgres = await ConfinedPostgres.start(postgres_dir, sizes[POSTGRES], free_ports(1)[0])
+            ends.callback(postgres.close)
+            disks[POSTGRES] = postgres.disk
+        else:
+            postgres = await LocalPostgres.start(postgres_dir, port=free_ports(1)[0], fsync=False)
+            ends.callback(postgres.kill)
+        if DATA in sizes:
+            disk = await Disk.start(data_dir, sizes[DATA])
+            ends.callback(disk.close)
+            data_dir = disk.path
+            disks |= dict.fromkeys(STAGES, disk.path)
         names = [f"{name}_port" for name in (*PIPELINE, "edge_internal")]
         settings = replace(
             settings,
             kafka_bootstrap=cluster.bootstrap,
             postgres_dsn=postgres.dsn,
-            data_dir=str(directory / "data"),
+            data_dir=str(data_dir),
             **dict(zip(names, free_ports(len(names)), strict=True)),
         )
         await topics.apply(settings)
@@ -241,30 +275,30 @@ async def running_stack(
             settings,
             directory,
             _behind_proxies(settings, cluster, links, behind),
-            {part: (state_dir(settings, part), size) for part, size in disks.items()},
             modules,
         )
-        spares = Processes(_spare(settings, directory), directory / "spare", modules=modules)
-        stack = LocalStack(settings, cluster, postgres, postgres_dir, links, processes, spares)
+        spares = {
+            number: _spare(settings, directory / f"spare-{number}", modules)
+            for number in range(1, 1 + SPARES)
+        }
+        stack = LocalStack(
+            settings, cluster, postgres, postgres_dir, links, processes, spares, disks
+        )
         ends.push_async_callback(stack.close)
-        await ends.enter_async_context(running_processes(spares, ()))
+        for spare in spares.values():
+            await ends.enter_async_context(running_processes(spare, ()))
         await ends.enter_async_context(running_processes(processes))
         yield stack
 
 
-def _spare(settings: Settings, directory: Path) -> Settings:
-    """A second member needs ports and a state folder of its own."""
-    (directory / "spare").mkdir()
+def _spare(
+    settings: Settings, directory: Path, modules: Mapping[str, Sequence[str]] | None
+) -> Processes:
+    """A further member needs ports and a state folder of its own."""
+    directory.mkdir()
     ports = dict(zip((f"{name}_port" for name in STAGES), free_ports(len(STAGES)), strict=True))
-    return replace(settings, data_dir=str(directory / "spare" / "data"), **ports)
-
-
-async def _start_postgres(
-    folder: Path, port: int, disk_bytes: int | None
-) -> LocalPostgres | ConfinedPostgres:
-    if disk_bytes is not None:
-        return await ConfinedPostgres.start(folder, disk_bytes, port)
-    return await LocalPostgres.start(folder, port=port, fsync=False)
+    own = replace(settings, data_dir=str(directory / "data"), **ports)
+    return Processes(own, directory, modules=modules)
 
 
 def _behind_proxies(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from processors.aside import REROUTED
 from schemas.codec import encode
 from schemas.events import Fact
 from schemas.lifecycle import Lifecycle
@@ -61,6 +62,41 @@ def test_what_is_lost_or_unasked(
 ) -> None:
     result = sums(requests, found)
     assert (result.lost, result.unasked) == (lost, unasked)
+
+
+def aside(topic: str, ce_id: str, origin: str) -> Kept:
+    """A copy that a processor made of what stood at the origin."""
+    name = "st_origin" if topic == QUARANTINE else REROUTED
+    headers = [("ce_id", ce_id.encode()), (name, origin.encode())]
+    return Kept(1, 7, 0, b"m", b"{}", headers)
+
+
+POISON = kept("m", "p")  # in partition 0, at offset 0
+COPY = aside(QUARANTINE, "p", "statuses-0-0")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "quarantined", "strays", "astray"),
+    [
+        ([POISON], [COPY], ("p",), ()),
+        ([POISON], [], ("p",), ("statuses-0-0",)),
+        ([POISON], [COPY, COPY], ("p",), ("statuses-0-0",)),
+        ([POISON], [COPY], (), ("statuses-0-0",)),
+        ([POISON, aside(STATUSES, "p", "statuses-0-0")], [], ("p",), ()),
+        ([], [aside(QUARANTINE, "p", "statuses-0-9")], ("p",), ("statuses-0-9",)),
+    ],
+    ids=["as it must", "not", "twice", "a good one", "to its partition", "of nothing"],
+)
+def test_what_is_put_aside(
+    statuses: list[Kept], quarantined: list[Kept], strays: tuple[str, ...], astray: tuple[str, ...]
+) -> None:
+    result = sums(
+        [request("p", 200)] if statuses else [],
+        topics(statuses=statuses, quarantine=quarantined),
+        strays,
+    )
+    assert result.astray == astray
+    assert result.is_clean is not bool(astray)
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -35,9 +35,6 @@ from chaos.faults import (
     KilledDuringScrape,
     OffsetsDeleted,
     OffsetsMoved,
-    OtherPartitioner,
-    Oversize,
-    Poison,
     RollingRestart,
     StateCorrupted,
     StateDropped,
@@ -46,7 +43,7 @@ from chaos.faults import (
 )
 from chaos.processes import PIPELINE
 from chaos.stack import POSTGRES, SIMULATOR, LocalStack, running_stack, state_dir
-from engine import status_body, status_headers
+from chaos.strays import OtherPartitioner, Oversize, Poison
 
 RATE = 30
 BROKER = "kafka-1"
@@ -280,20 +277,17 @@ async def test_poison_and_oversize(stack: LocalStack, topic: str) -> None:
 
 
 async def test_another_partitioner(stack: LocalStack) -> None:
-    number, elsewhere = next(
-        (n, home)
-        for n in range(100)
-        if (home := partition_of(f"other-{n}".encode(), stack.settings.partitions)) != 0
-    )
-    key = f"other-{number}"
-    record = (key.encode(), status_body(key, "delivered"), status_headers(1))
-    async with done_to(stack, OtherPartitioner(STATUSES, (record,))):
-        assert key.encode() in [r.key for r in await records(stack.settings, STATUSES, 0)]
+    fault = OtherPartitioner(stack.settings, count=1)
+    [key] = [stray.key for stray in fault.strays]
+    assert key is not None
+    async with done_to(stack, fault):
+        assert key in [r.key for r in await records(stack.settings, STATUSES, 0)]
 
     async def is_rerouted() -> bool:
+        home = partition_of(key, stack.settings.partitions)
         return any(
-            r.key == key.encode() and any(name == REROUTED for name, _ in r.headers)
-            for r in await records(stack.settings, STATUSES, elsewhere)
+            r.key == key and any(name == REROUTED for name, _ in r.headers)
+            for r in await records(stack.settings, STATUSES, home)
         )
 
     await until(is_rerouted, "the record where it belongs")

@@ -18,7 +18,7 @@ def test_faults_of_one_kind_are_one_row() -> None:
     text = markdown(outcome)
     assert "| kafka killed | 2 | 1 | 2 | 0 | 3.0 s | 4.0 s |" in text
     assert "| edge killed | 1 | 1 | 1 | 0 | 1.0 s | 1.0 s |" in text
-    assert "3 faults, 3 kills" in text
+    assert "3 faults (3 alone, the others several at once), 3 kills" in text
     assert "seed 7" in text
     assert outcome.is_clean
 
