@@ -49,7 +49,7 @@ LONGEST_PAUSE_SECONDS = 1.0
 # So that its counts are at least 10 and 3.
 ROUNDS = 10
 ENVIRONMENT = (1, 4, 7)
-AT_ONCE = 5
+AT_ONCE = 7
 # Of the simulator's time, which is a hundred times as fast (driver.py): two hours.
 EDGE_AWAY_SECONDS = 72.0
 DISK_FULL_SECONDS = 5.0
@@ -182,18 +182,20 @@ def needs(fault: Fault) -> Needs:
     match fault:
         case Killed((part,)) | Suspended(part=part) | Away((part,)):
             return Needs(frozenset({_any_broker(part)}))
-        case StateDropped(part) | StateCorrupted(part) | StateOutdated(part):
+        case StateDropped(part) | StateOutdated(part):
             return Needs(frozenset({part}))
         case KilledDuringScrape(part):
             return Needs(frozenset({part}))
         case KilledInWeather(part=part, link=link) | SuspendedInWeather(part=part, link=link):
             return Needs(frozenset({part, _any_broker(link)}))
-        case OffsetsMoved(part) | OffsetsDeleted(part):
+        case OffsetsMoved(part) | OffsetsDeleted(part) | StateCorrupted(part):
             return Needs(frozenset({part}), frozenset({KAFKA}))
         case Poison() | Oversize() | OtherPartitioner():
             return Needs(frozenset(), WAY)
         case BadWeather(link=link):
-            return Needs(frozenset({_any_broker(link)}), WAY)
+            # Bytes must pass: rows to PostgreSQL, and elsewhere what the edge takes.
+            uses = WAY if link == POSTGRES else frozenset({"edge", KAFKA})
+            return Needs(frozenset({_any_broker(link)}), uses)
     return Needs(WAY | {"rollup", "exporter"})
 
 

@@ -126,7 +126,6 @@ class Writing(Fault):
 
 # Bytes that no webhook has, and shapes that a parser may trip over.
 POISONS = (b"", b"\xff\xfe\x00", b"null", b'{"message_uuid": 7, "status": []}', b"[" * 5_000, None)
-# Only where nothing is looked up by key.
 UNKEYED = ((None, b"{}"), (b"\xff", b"{}"))
 
 
@@ -144,8 +143,7 @@ class Poison(Writing):
     @property
     def strays(self) -> Sequence[Stray]:
         key = f"{PREFIX}poison-{self.number}".encode()
-        keyed = [(key, value) for value in POISONS]
-        both = keyed if self.topic == SENDS else [*keyed, *UNKEYED]
+        both = [*((key, value) for value in POISONS), *UNKEYED]
         return [Stray(self.topic, self.number, key, value) for key, value in both]
 
 
@@ -194,7 +192,7 @@ class OtherPartitioner(Writing):
 
     @property
     def told(self) -> Sequence[Message]:
-        """Delivered for a price: all that one status says."""
+        """Delivered for a price: all that one status says. The number is of no country's plan."""
         stands = Standing(
             outcome="delivered",
             is_final=True,
@@ -208,7 +206,6 @@ class OtherPartitioner(Writing):
                 api="messages",
                 planned_at_us=0,
                 channel="sms",
-                country="GB",
                 told=stands,
                 settled=stands,
                 facts=(("delivered", ""),),

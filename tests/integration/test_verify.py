@@ -73,6 +73,22 @@ async def test_what_is_kept_where_nobody_looks_is_found(tmp_path: Path) -> None:
             ] == [("warehouse", key)]
 
 
+async def test_an_inbound_record_of_no_use_must_be_in_quarantine(tmp_path: Path) -> None:
+    """Anyone may write one; the loader keeps it there with where it came from."""
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "quiet-day")
+    topics = run.found.topics
+    one, *others = topics["inbound"]
+    junk = structs.replace(one, value=b"junk")
+    origin = ("st_origin", f"inbound-{one.partition}-{one.offset}".encode())
+    copy = structs.replace(junk, headers=[*one.headers, origin])
+    for quarantined, is_said in (([], True), ([copy], False)):
+        put_aside = [*topics["quarantine"], *quarantined]
+        there = topics | {"inbound": [junk, *others], "quarantine": put_aside}
+        run.found = replace(run.found, topics=there)
+        said = [d for d in run.report().differences if "no row can be made of it" in d.sentence]
+        assert bool(said) is is_said
+
+
 def test_both_standings_are_right_for_as_long_as_the_joiner_waits() -> None:
     longer = Settings(grace_seconds=600.0, time_scale=10.0)
     assert slack_us(longer) - slack_us(Settings(grace_seconds=0.0)) == 60_000_000
