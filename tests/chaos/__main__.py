@@ -27,7 +27,7 @@ from chaos.stack import running_stack
 
 KILLS = 200
 # What the stack needs to come up, and `verify` to compare.
-RIM_SECONDS = 300.0
+RIM_SECONDS = 240.0
 PAGE_HEAD = "<!-- Written by `make chaos`, with --page. Shown by docs/reliability.md. -->"
 
 

@@ -42,6 +42,7 @@ from chaos.faults import (
     TakenOver,
 )
 from chaos.processes import PIPELINE
+from chaos.proxy import Weather
 from chaos.stack import DATA, POSTGRES, SPARES, broker
 from chaos.strays import OtherPartitioner, Oversize, Poison
 
@@ -115,11 +116,15 @@ def _environment_faults(
     parts = tuple(broker(each) for each in range(1, brokers + 1))
     link = random.choice(parts)
     faults: list[Fault] = [
-        *(KilledInWeather(part, link, DELAYED, 1.0) for part in ("joiner", "rollup", "loader")),
+        *(
+            KilledInWeather(part, parts[at % brokers], DELAYED, 1.0)
+            for at, part in enumerate(("joiner", "rollup", "loader"))
+        ),
         KilledInWeather("loader", POSTGRES, DELAYED, 1.0),
         KilledInWeather("edge", link, STALLED, 1.0),
         *(Suspended.past_timeouts(part, settings) for part in ("joiner", "rollup")),
-        *(TakenOver(part, link) for part in ("joiner", "rollup")),
+        TakenOver("joiner", parts[0]),
+        TakenOver("rollup", parts[-1]),
         SuspendedInWeather("joiner", link, settings.transaction_timeout_ms / 1000 + 2.0),
         Suspended(random.choice(parts), 5.0),
         Suspended(POSTGRES, 5.0),
@@ -127,7 +132,7 @@ def _environment_faults(
         Away(("edge",), EDGE_AWAY_SECONDS, "two hours of the simulator's time"),
         *(
             BadWeather(name, weather, 2.0)
-            for name in (link, POSTGRES, "edge")
+            for name in (random.choice(parts), POSTGRES, "edge")
             for weather in (CUT, CUT_HALF_WAY, STALLED, DELAYED)
         ),
         BadWeather("edge_internal", CUT, 2.0),
@@ -174,6 +179,7 @@ class Needs:
 
 
 KAFKA = "kafka"
+LINKS = frozenset({"link kafka-1", "link kafka-2", "link kafka-3", "link postgres"})
 # The way of a message; of the rollup and the exporter nothing depends.
 WAY = frozenset({"edge", KAFKA, "joiner", "loader", POSTGRES})
 
@@ -187,16 +193,28 @@ def needs(fault: Fault) -> Needs:
         case KilledDuringScrape(part):
             return Needs(frozenset({part}))
         case KilledInWeather(part=part, link=link) | SuspendedInWeather(part=part, link=link):
-            return Needs(frozenset({part, _any_broker(link)}))
+            return Needs(frozenset({part, f"link {link}"}), frozenset({_any_broker(link)}))
         case OffsetsMoved(part) | OffsetsDeleted(part) | StateCorrupted(part):
-            return Needs(frozenset({part}), frozenset({KAFKA}))
+            return Needs(frozenset({part}), frozenset({KAFKA}) | LINKS)
         case Poison() | Oversize() | OtherPartitioner():
-            return Needs(frozenset(), WAY)
-        case BadWeather(link=link):
-            # Bytes must pass: rows to PostgreSQL, and elsewhere what the edge takes.
-            uses = WAY if link == POSTGRES else frozenset({"edge", KAFKA})
-            return Needs(frozenset({_any_broker(link)}), uses)
-    return Needs(WAY | {"rollup", "exporter"})
+            return Needs(frozenset(), WAY | LINKS)
+        case BadWeather(link, weather):
+            return Needs(frozenset({f"link {link}"}), _traffic(link, weather))
+        case DiskFull(part):
+            taken = {POSTGRES, "loader"} if part == POSTGRES else {"joiner", "rollup"}
+            return Needs(frozenset(taken), frozenset({KAFKA}))
+        case MembersAdded(part):
+            return Needs(frozenset({part}), frozenset({"edge", KAFKA}))
+    return Needs(WAY | LINKS | {"rollup", "exporter"}, frozenset({"link edge"}))
+
+
+def _traffic(link: str, weather: Weather) -> frozenset[str]:
+    """What must work for bytes to pass a link, where it is these that show the weather."""
+    if link != POSTGRES:
+        return frozenset({"edge", KAFKA})
+    if weather in (CUT, STALLED):
+        return frozenset({POSTGRES, "loader"})
+    return WAY | (LINKS - {f"link {link}"})
 
 
 def _any_broker(name: str) -> str:

@@ -9,7 +9,16 @@ import pytest
 from schemas.topics import STATUSES
 
 from chaos.driver import SETTINGS
-from chaos.faults import CUT, BadWeather, Fault, Killed, RollingRestart, StateDropped, Suspended
+from chaos.faults import (
+    CUT,
+    DELAYED,
+    BadWeather,
+    Fault,
+    Killed,
+    RollingRestart,
+    StateDropped,
+    Suspended,
+)
 from chaos.observing import kills
 from chaos.planning import AT_ONCE, long, needs, short, wide
 from chaos.processes import PIPELINE
@@ -62,7 +71,10 @@ KILLED_JOINER = Killed(("joiner",))
         (Poison(STATUSES), Oversize(STATUSES), True),
         (Poison(STATUSES), KILLED_JOINER, False),
         (BadWeather(POSTGRES, CUT), Killed(("exporter",)), True),
-        (BadWeather(POSTGRES, CUT), Killed(("edge",)), False),
+        (BadWeather(POSTGRES, CUT), Killed(("edge",)), True),
+        (BadWeather(POSTGRES, CUT), Killed(("loader",)), False),
+        (BadWeather(POSTGRES, DELAYED), Killed(("edge",)), False),
+        (BadWeather(POSTGRES, DELAYED), BadWeather(broker(1), CUT), False),
         (RollingRestart(PIPELINE), Killed(("exporter",)), False),
     ],
 )
