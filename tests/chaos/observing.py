@@ -20,8 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from processors.store import RocksStore
 from schemas.codec import header
 from schemas.topics import QUARANTINE
-from sendtrace.runtime.kafka import KafkaClients
-from sendtrace.verify import gather
+from sendtrace.runtime.kafka import KafkaClients, partitions_of
+from sendtrace.runtime.reading import open_reader, read_until
 
 from chaos.faults import (
     Away,
@@ -159,14 +159,15 @@ async def _are_rows(stack: Stack, ids: Sequence[str]) -> bool:
 async def _is_quarantined(stack: Stack, topic: str, values: Sequence[bytes | None]) -> bool:
     """Whoever reads partition 0 of the topic put them into a partition of its choice."""
     clients = KafkaClients(stack.settings)
+    partitions = partitions_of(stack.settings, QUARANTINE)
 
     async def are_there() -> bool:
-        kept = (await gather.topics(clients, stack.settings, [QUARANTINE]))[QUARANTINE]
-        found = Counter(
-            each.value
-            for each in kept
-            if (header(each.headers, "st_origin") or "").startswith(f"{topic}-0-")
-        )
+        found: Counter[bytes | None] = Counter()
+        async with open_reader(clients, partitions) as reader:
+            async for _, records in read_until(reader, await reader.end_offsets(partitions)):
+                for record in records:
+                    if (header(record.headers, "st_origin") or "").startswith(f"{topic}-0-"):
+                        found[record.value] += 1
         return all(found[value] >= times for value, times in Counter(values).items())
 
     return await _seen_in_time(are_there)
