@@ -89,6 +89,14 @@ async def test_an_inbound_record_of_no_use_must_be_in_quarantine(tmp_path: Path)
         assert bool(said) is is_said
 
 
+async def test_a_key_of_sends_may_be_any_bytes(tmp_path: Path) -> None:
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "quiet-day")
+    topics = run.found.topics
+    foreign = structs.replace(topics["sends"][0], key=b"\xff")
+    run.found = replace(run.found, topics=topics | {"sends": [*topics["sends"], foreign]})
+    assert ("inputs", "\ufffd") in {(d.where, d.key) for d in run.report().differences}
+
+
 def test_both_standings_are_right_for_as_long_as_the_joiner_waits() -> None:
     longer = Settings(grace_seconds=600.0, time_scale=10.0)
     assert slack_us(longer) - slack_us(Settings(grace_seconds=0.0)) == 60_000_000
