@@ -124,4 +124,6 @@ def _behind(proxy: Proxy, broker: Broker) -> dict[str, str]:
         "listener.security.protocol.map": (
             "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
         ),
+        # One that came back leads nothing for 5 minutes by default: nobody would use its proxy.
+        "leader.imbalance.check.interval.seconds": "5",
     }

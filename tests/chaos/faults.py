@@ -145,17 +145,18 @@ class Suspended(Fault):
 
     part: str
     hold_seconds: float = 0.0
+    how_long: str = ""  # for the report
 
     @classmethod
     def past_timeouts(cls, part: str, settings: Settings) -> Suspended:
         """Until its group has given it up and its open transaction was aborted."""
         longest_ms = max(settings.session_timeout_ms, settings.transaction_timeout_ms)
         # The coordinator looks for transactions that are too old every 10 s.
-        return cls(part, longest_ms / 1000 + 11.0)
+        return cls(part, longest_ms / 1000 + 11.0, " past all timeouts")
 
     @property
     def name(self) -> str:
-        return f"{self.part} suspended"
+        return f"{self.part} suspended{self.how_long}"
 
     async def inject(self, stack: Stack) -> None:
         await stack.suspend(self.part)
