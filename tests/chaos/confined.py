@@ -71,7 +71,7 @@ class ConfinedPostgres:
     @classmethod
     async def start(cls, folder: Path, size_bytes: int, port: int) -> ConfinedPostgres:
         """Returns when the database answers."""
-        _wanted(folder).write_text("run")
+        _want(folder, "run")
         program = [sys.executable, __file__, str(folder), str(port)]
         keeper = Child.start(
             "PostgreSQL on a small disk",
@@ -99,18 +99,18 @@ class ConfinedPostgres:
             return False
 
     async def start_again(self) -> None:
-        _wanted(self._folder).write_text("run")
+        _want(self._folder, "run")
         await self._keeper.wait_until(self._answers, START_SECONDS)
 
     async def stop(self) -> None:
-        _wanted(self._folder).write_text("stop")
+        _want(self._folder, "stop")
         async with asyncio.timeout(STOP_SECONDS):
             while self.running:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL; returns when it is gone. Its keeper starts no other before `start_again`."""
-        _wanted(self._folder).write_text("stay away")
+        _want(self._folder, "stay away")
         process = psutil.Process(self.pid)
         process.kill()
         deadline = time.monotonic() + STOP_SECONDS
@@ -148,6 +148,17 @@ def _pid_file(folder: Path) -> Path:
     return folder.with_name("confined.pid")
 
 
+def _want(folder: Path, what: str) -> None:
+    _tell(_wanted(folder), what)
+
+
+def _tell(path: Path, what: str) -> None:
+    """The whole of it or nothing: the other side may read just now."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(what)
+    partial.replace(path)
+
+
 async def _keep(folder: Path, port: int) -> None:
     """PostgreSQL may end for want of room; it is started again over the same data."""
     stopping = asyncio.Event()
@@ -160,7 +171,7 @@ async def _keep(folder: Path, port: int) -> None:
         if wanted == "run" and not is_running:
             try:
                 postgres = await LocalPostgres.start(folder / "data", port=port, fsync=False)
-                _pid_file(folder).write_text(str(postgres.pid))
+                _tell(_pid_file(folder), str(postgres.pid))
             except (LocalStackError, asyncpg.PostgresError, OSError) as error:
                 print(error, flush=True)  # no room: the next try may find some
         elif wanted == "stop" and postgres is not None:
