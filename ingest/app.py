@@ -29,17 +29,21 @@ from ingest.reread import Reread, reread_accounts, reread_sends_token
 from ingest.sends import PATH as SENDS_PATH
 from ingest.sends import post_sends
 from ingest.verify import stale_after
+from schemas.topics import INBOUND, PULSES, QUARANTINE, RECEIPTS, SENDS, STATUSES
 from schemas.vonage.fields import ID_LENGTH
 from sendtrace.runtime import topics
 from sendtrace.runtime.accounts import Accounts
 from sendtrace.runtime.kafka import Clients, KafkaClients
 from sendtrace.runtime.service import Health, health_routes, page_of, stop_on_signals
 from sendtrace.runtime.settings import Settings, SettingsError
+from sendtrace.runtime.topic_watch import watching
 
 # A key has at most 4 bytes a character.
 _VALUE_LIMIT_BYTES = RECORD_LIMIT_BYTES - RECORD_OVERHEAD_BYTES - 4 * ID_LENGTH
 # Connections that are idle when the process stops are not waited for.
 _SHUTDOWN_SECONDS = 0.5
+# Topics that it writes to.
+WRITTEN = (SENDS, STATUSES, RECEIPTS, INBOUND, QUARANTINE, PULSES)
 # Reading and publishing have a budget each; what is longer, the client does not take its answer.
 _ANSWER_BUDGETS = 4
 
@@ -82,6 +86,7 @@ async def serve(
     try:
         inner_port = settings.port("edge_internal")
         async with (
+            watching(clients, settings, WRITTEN, may_be_remade=True) as topics_watch,
             internal_server(given, health, registry, settings, inner_port) as inside,
             public_server(given, settings, settings.port("edge")) as outside,
             beside(watches(given, accounts, sends_token), publisher.broken),
@@ -89,7 +94,9 @@ async def serve(
         ):
             health.set_ready()
             on_ready(outside, inside)
-            await _first_of(stopping, publisher.broken)
+            await _first_of(stopping, publisher.broken, topics_watch.changed)
+            # No drain: what it took now would lie where nobody reads.
+            topics_watch.check()
             if publisher.broken.is_set():
                 health.live = False
             await _drain(settings, health, given, publisher)

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from processors.stage import EXPIRED, Stage
 from processors.store import DeadlineEntry, Entry, Meta, Store
 from schemas.codec import header
 from schemas.topics import TOTALS
 from sendtrace.runtime.kafka import Consumer, Partition, Record
-from sendtrace.runtime.task import PositionLost, StartOver
+from sendtrace.runtime.positions import Bounds, Gap, Saved, gaps_of
+from sendtrace.runtime.task import StartOver
 
 READ_TIMEOUT_SECONDS = 30.0
-
-
-class Bounds(NamedTuple):
-    """Which offsets a partition holds."""
-
-    begin: int
-    end: int
 
 
 async def bounds_of(reader: Consumer, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
@@ -36,29 +29,24 @@ async def bounds_of(reader: Consumer, partitions: Collection[Partition]) -> dict
 
 
 async def positions_within(
-    reader: Consumer, bounds: Mapping[Partition, Bounds], known: Mapping[Partition, int | None]
-) -> dict[Partition, int]:
-    """A known position as it is; none yet: the log's beginning. Raises PositionLost.
+    reader: Consumer,
+    bounds: Mapping[Partition, Bounds],
+    known: Mapping[Partition, Saved],
+    topic_ids: Mapping[str, str],
+) -> tuple[dict[Partition, int], list[Gap]]:
+    """Where to go on: a known position as it is, none yet: the log's beginning; and the gaps.
 
-    A position outside the log is never reset in silence: records would be lost or doubled. Bounds
-    that were asked for before the position was read may be too old: another owner may have read on.
+    Bounds that were asked for before the positions were read may be too old: another owner may have
+    read on.
     """
-    if not all(_holds(bounds[tp], position) for tp, position in known.items()):
-        bounds = await bounds_of(reader, known)
-    for tp, position in known.items():
-        if not _holds(bounds[tp], position):
-            begin, end = bounds[tp]
-            raise PositionLost(
-                f"{tp.topic}-{tp.partition} holds offsets {begin} to {end}, but the next "
-                f"to read is {position}: records were deleted unread, or the topic was made anew"
-            )
-    return {
-        tp: bounds[tp].begin if position is None else position for tp, position in known.items()
-    }
-
-
-def _holds(bounds: Bounds, position: int | None) -> bool:
-    return position is None or bounds.begin <= position <= bounds.end
+    gaps = gaps_of(known, bounds, topic_ids)
+    if gaps:
+        bounds = await bounds_of(reader, bounds)
+        gaps = gaps_of(known, bounds, topic_ids)
+    positions = {tp: bounds[tp].begin for tp in bounds}
+    positions.update((tp, saved.next) for tp, saved in known.items())
+    positions.update((gap.partition, gap.next) for gap in gaps)
+    return positions, gaps
 
 
 async def read_changelog(

@@ -19,6 +19,7 @@ producer that inits anew and goes on from its own position doubles records (AIOK
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
@@ -28,6 +29,7 @@ from processors.restore import bounds_of, positions_within, read_changelog
 from processors.stage import Changes, Stage, Tombstone
 from processors.store import Entry, Meta, Store
 from schemas.codec import Headers, decode_positions, decode_totals, encode
+from schemas.metrics import GAP_RECORDS, GAPS
 from schemas.topics import TOTALS, totals_partition
 from schemas.totals import (
     POSITIONS,
@@ -38,13 +40,23 @@ from schemas.totals import (
     state_key,
     totals_key,
 )
-from sendtrace.runtime.kafka import Clients, Partition, Producer, Record, stop_quietly
+from sendtrace.runtime.kafka import (
+    Clients,
+    Consumer,
+    Partition,
+    Producer,
+    Record,
+    stop_quietly,
+)
 from sendtrace.runtime.outgoing import Outgoing, batches_of
+from sendtrace.runtime.positions import Bounds, Gap, Saved, refuse
 from sendtrace.runtime.reading import open_reader
-from sendtrace.runtime.task import Fenced, StartOver
+from sendtrace.runtime.task import Fenced, PositionLost, StartOver
 
 # With the broker away aiokafka's awaits never end (AIOKAFKA 10): every one of ours does.
 INIT_TIMEOUT_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class EngineConfig(Struct, frozen=True):
@@ -58,6 +70,9 @@ class EngineConfig(Struct, frozen=True):
     commit_timeout_seconds: float
     # A store that was last at the end longer ago may have missed a tombstone.
     store_age_limit_ms: int
+    # By name without prefix, as they were before anything was read (sendtrace/runtime/topic_watch).
+    topic_ids: Mapping[str, str] = {}
+    accept_gap: bool = False
 
 
 class TransactionTask:
@@ -81,6 +96,7 @@ class TransactionTask:
         self._now_ms = now_ms
         self._producer: Producer | None = None
         self._next: dict[str, int] = {}
+        self._saved = PositionsRecord()  # as it was restored last
         self._pending = 0
 
     # -- recovery ------------------------------------------------------------------------------
@@ -116,6 +132,7 @@ class TransactionTask:
         age_ms = self._now_ms() - meta.caught_up_at_ms
         if meta.cluster != config.cluster or age_ms > config.store_age_limit_ms:
             self._store.reset()
+        self._refuse_other_changelog(self._stored_positions())
         changelog = {self._own(name): name for name in self._written}
         inputs = [self._own(name) for name in config.inputs]
         async with open_reader(self._clients, [*changelog, *inputs]) as reader:
@@ -124,13 +141,55 @@ class TransactionTask:
                 reader, self._store, changelog, config.cluster, self._now_ms, self._stage
             )
             self._load()
-            known = {self._own(name): self._next.get(name) for name in config.inputs}
-            positions = await positions_within(reader, bounds, known)
-            self._next = {name: positions[self._own(name)] for name in config.inputs}
+            self._refuse_other_changelog(self._saved)
+            self._next = await self._positions(reader, bounds)
+
+    async def _positions(
+        self, reader: Consumer, bounds: Mapping[Partition, Bounds]
+    ) -> dict[str, int]:
+        """Where to go on. Raises PositionLost at a gap, or counts it where gaps are accepted."""
+        config, saved = self._config, self._saved
+        known = {
+            self._own(name): Saved(saved.next[name], saved.topic_ids.get(name))
+            for name in config.inputs
+            if name in saved.next
+        }
+        topic_ids = {self._topic(name): its_id for name, its_id in config.topic_ids.items()}
+        positions, gaps = await positions_within(reader, bounds, known, topic_ids)
+        for gap in gaps:
+            if not config.accept_gap:
+                raise refuse(gap)
+            self._count_gap(gap)
+        return {name: positions[self._own(name)] for name in config.inputs}
+
+    def _count_gap(self, gap: Gap) -> None:
+        """In the transaction that moves the position over it: once, whatever fails before."""
+        log.warning("a gap is accepted: %s; %d offsets are skipped", gap, gap.records)
+        labels = (("input", self._name(gap.partition)), ("reason", gap.reason))
+        self._stage.totals.add(labels, GAPS.name, 1)
+        self._stage.totals.add(labels, GAP_RECORDS.name, gap.records)
+        self._pending += 1
+
+    def _stored_positions(self) -> PositionsRecord:
+        """As the store has them, before it is brought to the topics' end."""
+        wanted = positions_key(self._stage.name, self._partition)
+        found = (decode_positions(value) for key, value in self._store.totals() if key == wanted)
+        return next(found, PositionsRecord())
+
+    def _refuse_other_changelog(self, saved: PositionsRecord) -> None:
+        """Raises PositionLost: without what it has written itself, a task would count anew."""
+        for name in self._written:
+            known, found = saved.topic_ids.get(name), self._config.topic_ids.get(name)
+            if known and found and known != found:
+                raise PositionLost(
+                    f"{self._topic(name)} was made anew, and what partition {self._partition} had "
+                    "written there is gone with it: restore the topic, or begin anew under another "
+                    "SENDTRACE_TOPIC_PREFIX with an empty database"
+                )
 
     def _load(self) -> None:
         """Totals and positions, from the store."""
-        self._next = {}
+        self._saved = PositionsRecord()
         for key, value in self._store.totals():
             parsed = parse_key(key)
             if parsed.stage != self._stage.name or parsed.partition != self._partition:
@@ -138,7 +197,7 @@ class TransactionTask:
             if isinstance(parsed.labels, dict):
                 self._stage.totals.restore(label_set(parsed.labels), decode_totals(value))
             elif parsed.labels == POSITIONS:
-                self._next = dict(decode_positions(value).next)
+                self._saved = decode_positions(value)
             else:
                 self._stage.restore_state(parsed.labels, value)
 
@@ -146,13 +205,13 @@ class TransactionTask:
 
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
         """Work records in, in memory. Nothing leaves before ``commit``."""
-        topic = partition.topic.removeprefix(self._config.topic_prefix)
+        topic = self._name(partition)
         self._pending += self._stage.feed(topic, records)
         self._next[topic] = records[-1].offset + 1
 
     def skip(self, partition: Partition, position: int) -> None:
         """Control records were passed. Saved, or retention that takes them looks like a loss."""
-        self._next[partition.topic.removeprefix(self._config.topic_prefix)] = position
+        self._next[self._name(partition)] = position
         self._pending += 1
 
     def advance(self, read_until_ms: int) -> None:
@@ -187,7 +246,7 @@ class TransactionTask:
             for labels, record in self._stage.totals.changed()
         ]
         entries += [(state_key(name, partition, label), v) for label, v in changes.states]
-        positions = PositionsRecord(next=self._next)
+        positions = PositionsRecord(next=self._next, topic_ids=dict(self._config.topic_ids))
         return [*entries, (positions_key(name, partition), encode(positions))]
 
     async def _transaction(
@@ -241,6 +300,9 @@ class TransactionTask:
         self._stage.forget()
         self._next = {}
         self._pending = 0
+
+    def _name(self, partition: Partition) -> str:
+        return str(partition.topic).removeprefix(self._config.topic_prefix)
 
     def _topic(self, name: str) -> str:
         return self._config.topic_prefix + name

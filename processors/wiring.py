@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from processors.policies import policy_of
 from processors.stage import Stage, StageConfig
 from processors.store import RocksStore, Store
 from processors.transaction import EngineConfig, TransactionTask
-from schemas.topics import COMPACTED
+from schemas.topics import COMPACTED, LIFECYCLES, ROLLUPS, TOTALS
 from sendtrace.runtime import topics
 from sendtrace.runtime.kafka import (
     Clients,
@@ -38,7 +38,8 @@ from sendtrace.runtime.service import (
     stop_on_signals,
 )
 from sendtrace.runtime.settings import Settings, SettingsError
-from sendtrace.runtime.topics import DependencyAway
+from sendtrace.runtime.topic_watch import watching
+from sendtrace.runtime.topics import DependencyAway, TopicChanged
 
 # A rebalance may wait 30 s for members that do not come, and another one may follow.
 JOIN_TIMEOUT_SECONDS = 120.0
@@ -49,22 +50,29 @@ def now_ms() -> int:
 
 
 class Process(Struct, frozen=True):
-    """A process that runs a stage: its name, its inputs, and how a partition of it is made."""
+    """A process that runs a stage: its name, its topics, and how a partition of it is made."""
 
     name: Literal["joiner", "rollup"]
     inputs: tuple[str, ...]
+    restored: tuple[str, ...]  # what it writes, and restores its state from
     make_stage: Callable[[int, Store, StageConfig], Stage]
 
 
-JOINER = Process("joiner", joining.INPUTS, joining.Joining)
-ROLLUP = Process("rollup", rolling.INPUTS, rolling.Rolling)
+JOINER = Process("joiner", joining.INPUTS, (LIFECYCLES, TOTALS), joining.Joining)
+ROLLUP = Process("rollup", rolling.INPUTS, (ROLLUPS, TOTALS), rolling.Rolling)
 
 
 def group_of(settings: Settings, process: Process = JOINER) -> str:
     return settings.topic_prefix + process.name
 
 
-def engine_config(settings: Settings, cluster: str, process: Process) -> EngineConfig:
+def engine_config(
+    settings: Settings,
+    cluster: str,
+    process: Process,
+    topic_ids: Mapping[str, str],
+    accept_gap: bool = False,
+) -> EngineConfig:
     return EngineConfig(
         group=group_of(settings, process),
         topic_prefix=settings.topic_prefix,
@@ -74,6 +82,8 @@ def engine_config(settings: Settings, cluster: str, process: Process) -> EngineC
         # Past this the coordinator aborts the transaction anyway.
         commit_timeout_seconds=settings.transaction_timeout_ms / 1000,
         store_age_limit_ms=int(COMPACTED["delete.retention.ms"]) // 2,
+        topic_ids={name.removeprefix(settings.topic_prefix): i for name, i in topic_ids.items()},
+        accept_gap=accept_gap,
     )
 
 
@@ -97,34 +107,44 @@ async def running(
     instance_id: str | None,
     metrics: LoopMetrics,
     health: Health,
+    accept_gap: bool = False,
 ) -> AsyncIterator[Loop]:
     """The loop of a process, in its group. The caller runs it."""
-    config, shared = engine_config(settings, cluster, process), stage_config(settings)
+    inputs = {settings.topic(name) for name in process.inputs}
+    async with watching(clients, settings, (*process.inputs, *process.restored)) as watch:
+        config = engine_config(settings, cluster, process, watch.topic_ids, accept_gap)
+        shared = stage_config(settings)
 
-    def make_task(key: Hashable, partitions: frozenset[Partition]) -> TransactionTask:
-        assert isinstance(key, int)
-        # A message's facts would be split between two tasks otherwise.
-        assert partitions == {Partition(settings.topic(n), key) for n in config.inputs}, partitions
-        store = open_store(key)
-        stage = process.make_stage(key, store, shared)
-        return TransactionTask(key, stage, store, clients, config, now_ms)
+        def make_task(key: Hashable, partitions: frozenset[Partition]) -> TransactionTask:
+            assert isinstance(key, int)
+            missing = sorted(inputs - {partition.topic for partition in partitions})
+            if missing:
+                # A message's facts would be split between two tasks.
+                raise TopicChanged(
+                    f"{missing[0]} has no partition {key}, and other inputs have one: it is gone, "
+                    "or its partitions were changed while it was in use. See docs/operations.md"
+                )
+            store = open_store(key)
+            stage = process.make_stage(key, store, shared)
+            return TransactionTask(key, stage, store, clients, config, now_ms)
 
-    consumer = clients.group_consumer(config.group, instance_id)
-    loop = Loop(
-        consumer,
-        lambda partition: partition.partition,
-        make_task,
-        interval_seconds=settings.transaction_interval_ms / 1000,
-        limit_records=settings.transaction_limit_records,
-        metrics=metrics,
-        health=health,
-    )
-    loop.subscribe([settings.topic(name) for name in config.inputs])
-    try:
-        await _join(consumer)
-        yield loop
-    finally:
-        await stop_quietly(consumer)
+        consumer = clients.group_consumer(config.group, instance_id)
+        loop = Loop(
+            consumer,
+            lambda partition: partition.partition,
+            make_task,
+            interval_seconds=settings.transaction_interval_ms / 1000,
+            limit_records=settings.transaction_limit_records,
+            metrics=metrics,
+            health=health,
+            check=watch.check,
+        )
+        loop.subscribe(sorted(inputs))
+        try:
+            await _join(consumer)
+            yield loop
+        finally:
+            await stop_quietly(consumer)
 
 
 async def _join(consumer: Consumer) -> None:
@@ -157,20 +177,20 @@ def _instance(directory: Path, process: Process) -> Iterator[str]:
         ) from error
 
 
-async def run_joiner(settings: Settings) -> None:
+async def run_joiner(settings: Settings, *, accept_gap: bool = False) -> None:
     """Process ``joiner``: until SIGTERM or SIGINT, then what was read is committed.
 
     SIGUSR2 does the same and leaves the group, so that the others need not wait for us.
     """
-    await _run(JOINER, settings)
+    await _run(JOINER, settings, accept_gap)
 
 
-async def run_rollup(settings: Settings) -> None:
+async def run_rollup(settings: Settings, *, accept_gap: bool = False) -> None:
     """Process ``rollup``: the same, for sends of several messages."""
-    await _run(ROLLUP, settings)
+    await _run(ROLLUP, settings, accept_gap)
 
 
-async def _run(process: Process, settings: Settings) -> None:
+async def _run(process: Process, settings: Settings, accept_gap: bool) -> None:
     stopping = stop_on_signals()
     leaving = leave_on_signal(stopping)
     await topics.require(settings)
@@ -192,6 +212,7 @@ async def _run(process: Process, settings: Settings) -> None:
                 instance_id,
                 LoopMetrics(registry),
                 health,
+                accept_gap,
             ) as loop,
         ):
             await loop.run(stopping)

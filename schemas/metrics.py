@@ -152,6 +152,19 @@ EVENTS = Metric(
     ("input", "result"),
 )
 
+GAPS = Metric(
+    "gaps",
+    "counter",
+    "Positions that --accept-gap went on from elsewhere: deleted unread, remade or cut",
+    ("input", "reason"),
+)
+GAP_RECORDS = Metric(
+    "gap_records",
+    "counter",
+    "Offsets that nobody read because of them; what a topic that is gone held is not known",
+    ("input", "reason"),
+)
+
 # In the order in which a contribution holds its latencies.
 LATENCIES: tuple[Metric, ...] = (
     CARRIER_LATENCY, DELIVER_LATENCY, ACCEPT_LATENCY, READ_LATENCY, CALLBACK_LATENCY, INGEST_LAG,
@@ -160,7 +173,7 @@ LATENCIES: tuple[Metric, ...] = (
 CATALOGUE: tuple[Metric, ...] = (
     MESSAGES, NETWORK_MESSAGES, SENDER_MESSAGES, SENDS, CODES, UNKNOWN_CODES, COST, COST_COMPARED,
     SEGMENTS, SEGMENTED_SENDS, WITHOUT_SEND, FLAGGED, ROLLUPS, *LATENCIES, LATENCY_CORRECTIONS,
-    EVENTS,
+    EVENTS, GAPS, GAP_RECORDS,
 )  # fmt: skip
 
 

@@ -35,10 +35,15 @@ class TotalsRecord(Struct, omit_defaults=True):
 
 
 class PositionsRecord(Struct):
-    """The next offset to read of each input topic (name without prefix) of one task."""
+    """The next offset to read of each input topic (name without prefix) of one task.
+
+    ``topic_ids`` are of the topics that the positions and the values beside them are of: those that
+    were there before anything was read. One that was made anew has another id.
+    """
 
     v: int = 1  # a record without it is of format 1: this default never changes
     next: dict[str, int] = msgspec.field(default_factory=dict)
+    topic_ids: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class TotalsKey(Struct, array_like=True, frozen=True):

@@ -13,6 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -118,20 +119,29 @@ def edge() -> None:
     _run_process(app.run)
 
 
+_accept_gap = click.option(
+    "--accept-gap",
+    is_flag=True,
+    help="Where records were deleted unread, or a topic was made anew, go on from its beginning.",
+)
+
+
 @cli.command()
-def joiner() -> None:
+@_accept_gap
+def joiner(accept_gap: bool) -> None:
     """Join each send with what came back (Kafka to Kafka, exactly once)."""
     from processors import wiring
 
-    _run_process(wiring.run_joiner)
+    _run_process(partial(wiring.run_joiner, accept_gap=accept_gap))
 
 
 @cli.command()
-def rollup() -> None:
+@_accept_gap
+def rollup(accept_gap: bool) -> None:
     """Put sends of several messages together (Kafka to Kafka, exactly once)."""
     from processors import wiring
 
-    _run_process(wiring.run_rollup)
+    _run_process(partial(wiring.run_rollup, accept_gap=accept_gap))
 
 
 @cli.command()
@@ -143,11 +153,12 @@ def exporter() -> None:
 
 
 @cli.command()
-def loader() -> None:
+@_accept_gap
+def loader(accept_gap: bool) -> None:
     """Keep a row per message (Kafka to PostgreSQL)."""
     from sinks import loader as module
 
-    _run_process(module.run)
+    _run_process(partial(module.run, accept_gap=accept_gap))
 
 
 @cli.command()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from schemas.topics import TOTALS
 from sendtrace.runtime import topics
@@ -22,6 +22,7 @@ from sendtrace.runtime.kafka import (
     Consumer,
     KafkaClients,
     Partition,
+    Record,
     partitions_of,
     stop_quietly,
 )
@@ -34,6 +35,8 @@ from sendtrace.runtime.service import (
     stop_on_signals,
 )
 from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.task import PositionLost
+from sendtrace.runtime.topic_watch import TopicWatch, watching
 from sinks.families import Progress, ProgressCollector, TotalsCollector
 from sinks.sums import Sums
 
@@ -62,16 +65,31 @@ async def export(
     """Keep the sums up to date until told to stop; ready once they are whole."""
     progress = progress or Progress()
     partitions = partitions_of(settings, TOTALS)
-    reader = clients.reader()
+    async with watching(clients, settings, [TOTALS]) as topic:
+        await _export(clients, partitions, sums, health, stopping, progress, topic)
+
+
+async def _export(
+    clients: Clients,
+    partitions: Sequence[Partition],
+    sums: Sums,
+    health: Health,
+    stopping: asyncio.Event,
+    progress: Progress,
+    topic: TopicWatch,
+) -> None:
+    reader = clients.reader(resets=False)
     await reader.start()
     try:
         reader.assign(partitions)
+        reader.pause(*partitions)  # until it is known where they begin
         ends = await reader.end_offsets(partitions)
         for partition, offset in (await reader.beginning_offsets(partitions)).items():
             reader.seek(partition, offset)
+        reader.resume(*partitions)
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(_watch(reader, partitions, health, progress))
-            await _read(reader, sums, health, stopping, progress, ends)
+            await _read(reader, sums, health, stopping, progress, ends, topic)
             watch.cancel()
     finally:
         await stop_quietly(reader)
@@ -84,15 +102,15 @@ async def _read(
     stopping: asyncio.Event,
     progress: Progress,
     ends: Mapping[Partition, int],
+    topic: TopicWatch,
 ) -> None:
     missing = set(ends)
     while not stopping.is_set():
+        topic.check()
         # Before the poll, or an empty topic would be ready only after it.
         if missing and not await _unread(reader, missing, ends):
             health.set_ready()
-        batches = await reader.getmany(
-            timeout_ms=START_POLL_MS if missing else POLL_MS, max_records=POLL_LIMIT_RECORDS
-        )
+        batches = await _poll(reader, START_POLL_MS if missing else POLL_MS)
         progress.polled_at = time.monotonic()
         for records in batches.values():
             for record in records:
@@ -100,6 +118,21 @@ async def _read(
             progress.records_read += len(records)
             progress.newest_ms = max(progress.newest_ms, records[-1].timestamp)
         await asyncio.sleep(0)  # getmany does not yield while it has records at hand
+
+
+async def _poll(reader: Consumer, timeout_ms: int) -> Mapping[Partition, Sequence[Record]]:
+    """Raises PositionLost where what comes next is gone: a figure may have been in it."""
+    try:
+        return await reader.getmany(timeout_ms=timeout_ms, max_records=POLL_LIMIT_RECORDS)
+    except NoOffsetForPartitionError:
+        return {}  # said before we sought
+    except OffsetOutOfRangeError as error:
+        (partition, offset), *_ = error.args[0].items()
+        raise PositionLost(
+            f"offset {offset} of {partition.topic}-{partition.partition} is not there any more: "
+            "records of totals were deleted. Restore the topic; the exporter reads it from its "
+            "beginning when it starts"
+        ) from error
 
 
 async def _unread(

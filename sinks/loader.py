@@ -11,7 +11,9 @@ not hold the others up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import logging
+from collections import Counter as Counts
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -35,14 +37,17 @@ from sendtrace.runtime.kafka import (
     stop_quietly,
 )
 from sendtrace.runtime.loop import Loop, LoopMetrics
+from sendtrace.runtime.positions import Bounds, Gap, Saved, gaps_of, refuse
 from sendtrace.runtime.quarantine import Ratio, quarantine_headers
 from sendtrace.runtime.service import Health, health_server, stop_on_signals
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.task import StartOver
+from sendtrace.runtime.topic_watch import watching
 from sendtrace.runtime.topics import DependencyAway
 from sinks.changes import Batch, Changes, RowReason
 from sinks.postgres import (
     AnotherLoaderAhead,
+    Position,
     PostgresWarehouse,
     RowsRefused,
     Source,
@@ -66,6 +71,8 @@ PURGE_PAUSE_SECONDS = 60.0
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 
 class LoaderMetrics:
     """What the loader tells about its writing; the loop tells about the reading."""
@@ -85,6 +92,21 @@ class LoaderMetrics:
         self.quarantined = Counter(
             "sendtrace_loader_quarantined", "Records of no use, kept aside", registry=registry
         )
+        self.gaps = Counter(
+            "sendtrace_loader_gaps",
+            "Positions that --accept-gap ever went on from elsewhere, by topic",
+            ["topic"],
+            registry=registry,
+        )
+        self.gap_records = Counter(
+            "sendtrace_loader_gap_records",
+            "Offsets that were not loaded because of them",
+            ["topic"],
+            registry=registry,
+        )
+        for topic in TOPICS:
+            self.gaps.labels(topic)
+            self.gap_records.labels(topic)
         self.retries = Counter(
             "sendtrace_loader_retries", "Tries while PostgreSQL was away", registry=registry
         )
@@ -104,8 +126,14 @@ class LoadTask:
         health: Health,
         stopping: asyncio.Event,
         metrics: LoaderMetrics,
+        topic_ids: Mapping[str, str],
+        accept_gap: bool,
     ) -> None:
         self._partitions = sorted(partitions)
+        self._topic_ids = topic_ids
+        self._accept_gap = accept_gap
+        self._told_gaps: Counts[str] = Counts()
+        self._told_gap_records: Counts[str] = Counts()
         self._consumer = consumer
         self._producer = producer
         self._warehouse = warehouse
@@ -130,17 +158,56 @@ class LoadTask:
         if missing:
             await self._patiently(lambda: self._warehouse.adopt(missing))
             positions = await self._patiently(self._warehouse.positions)
+        mine = await self._past_gaps(positions, begins)
+        self._tell_gaps(mine)
+        self._saved = {p: position.next for p, position in mine.items()}
+        self._epochs = {p: position.topic_epoch for p, position in mine.items()}
+        return dict(self._saved)
+
+    async def _past_gaps(
+        self, positions: Mapping[Partition, Position], begins: Mapping[Partition, int]
+    ) -> Mapping[Partition, Position]:
+        """The positions of our topics, where the log has them. Raises PositionLost at a gap, unless
+        gaps are accepted: then they are moved on, and counted."""
         mine = {p: position for p, position in positions.items() if p.topic in self._names}
-        saved = {p: position.next for p, position in mine.items()}
+        require_all_partitions(self._partitions, mine)
         # Asked after the positions: the end only grows.
         ends = await self._consumer.end_offsets(self._partitions)
-        for topic in self._names:
-            of_topic = [p for p in self._partitions if p.topic == topic]
-            of_saved = {p: at for p, at in saved.items() if p.topic == topic}
-            require_same_log(of_topic, of_saved, begins, ends)
-        self._saved = saved
-        self._epochs = {p: position.topic_epoch for p, position in mine.items()}
-        return dict(saved)
+        gaps = gaps_of(
+            {p: Saved(position.next, position.topic_id) for p, position in mine.items()},
+            {p: Bounds(begins[p], ends[p]) for p in self._partitions},
+            self._topic_ids,
+        )
+        if gaps:
+            await self._skip(gaps)
+        elif all(position.topic_id for position in mine.values()):
+            return mine
+        await self._patiently(lambda: self._warehouse.identify(self._topic_ids))
+        found = await self._patiently(self._warehouse.positions)
+        return {p: found[p] for p in mine}
+
+    async def _skip(self, gaps: Sequence[Gap]) -> None:
+        if not self._accept_gap:
+            raise refuse(gaps[0])
+        try:
+            await self._patiently(lambda: self._warehouse.skip(gaps, self._topic_ids))
+        except AnotherLoaderAhead as error:
+            raise StartOver("another loader went on after the gap") from error
+        for gap in gaps:
+            log.warning("a gap is accepted: %s; %d offsets are skipped", gap, gap.records)
+
+    def _tell_gaps(self, positions: Mapping[Partition, Position]) -> None:
+        """All that were ever accepted: they are counted where the positions are kept."""
+        gaps: Counts[str] = Counts()
+        records: Counts[str] = Counts()
+        for partition, position in positions.items():
+            name = partition.topic.removeprefix(self._settings.topic_prefix)
+            gaps[name] += position.gaps
+            records[name] += position.gap_records
+        for name in gaps:
+            self._metrics.gaps.labels(name).inc(gaps[name] - self._told_gaps[name])
+            self._metrics.gap_records.labels(name).inc(records[name] - self._told_gap_records[name])
+        self._told_gaps, self._told_gap_records = gaps, records
 
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
         name, epoch = self._names[partition.topic], self._epochs[partition]
@@ -157,10 +224,14 @@ class LoadTask:
         """Rows have no deadlines."""
 
     def skip(self, partition: Partition, position: int) -> None:
-        """Nothing: a compacted log's beginning does not move."""
+        """Of `inbound` it is saved, or retention that takes control records looks like a loss. The
+        others are compacted: their beginning does not move."""
+        if partition.topic == self._settings.topic(INBOUND):
+            self._next[partition] = position
+            self._skipped += 1
 
     def pending(self) -> int:
-        return self._batch.fed
+        return self._batch.fed + self._skipped
 
     async def commit(self) -> None:
         """Quarantine first, acknowledged; then rows and positions, in one transaction.
@@ -242,6 +313,7 @@ class LoadTask:
         self._batch = Batch(self._reading)
         self._unusable: list[tuple[Record, str]] = []
         self._fed: list[tuple[Partition, Sequence[Record]]] = []
+        self._skipped = 0
         self._next = {}
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -274,34 +346,20 @@ class LoadTask:
         return taken is not None
 
 
-def require_same_log(
-    partitions: Sequence[Partition],
-    saved: Mapping[Partition, int],
-    begins: Mapping[Partition, int],
-    ends: Mapping[Partition, int],
-) -> None:
-    """Raises SourceChanged, in one sentence, when the saved positions cannot be this topic's."""
-    topic = partitions[0].topic
-    if set(saved) != set(partitions):
-        raise SourceChanged(
-            f"The warehouse was loaded from {len(saved)} partitions of {topic}, but "
-            f"SENDTRACE_PARTITIONS is {len(partitions)}: the number of partitions is for life"
-        )
-    for partition in partitions:
-        begin, at, end = begins[partition], saved[partition], ends[partition]
-        if begin <= at <= end:
-            continue
-        where = f"The warehouse is at offset {at} of {topic} partition {partition.partition}"
-        if at < begin and topic.endswith(INBOUND):
+def require_all_partitions(partitions: Collection[Partition], saved: Collection[Partition]) -> None:
+    """Raises SourceChanged, in one sentence, when the positions are of more partitions."""
+    for topic in sorted({partition.topic for partition in saved} & _topics(partitions)):
+        found = len([partition for partition in saved if partition.topic == topic])
+        wanted = len([partition for partition in partitions if partition.topic == topic])
+        if found != wanted:
             raise SourceChanged(
-                f"{where}, but that begins at {begin}: what is between was deleted unread; to go "
-                f"on without it, delete the rows of {topic} in sink_offsets"
+                f"The warehouse was loaded from {found} partitions of {topic}, but "
+                f"SENDTRACE_PARTITIONS is {wanted}: the number of partitions is for life"
             )
-        found = f"begins at {begin}" if at < begin else f"ends at {end}"
-        raise SourceChanged(
-            f"{where}, but that {found}: it is not the log that was loaded; load an empty "
-            "database, or restore the topic"
-        )
+
+
+def _topics(partitions: Collection[Partition]) -> set[str]:
+    return {partition.topic for partition in partitions}
 
 
 async def patiently(
@@ -350,6 +408,8 @@ async def load(
     stopping: asyncio.Event,
     registry: CollectorRegistry | None = None,
     cluster_id: str | None = None,
+    *,
+    accept_gap: bool = False,
 ) -> None:
     """Keep the warehouse up to date until told to stop; what was read is then written.
 
@@ -366,24 +426,31 @@ async def load(
     purging = asyncio.create_task(purge(warehouse, settings, stopping, metrics))
     # What it did not foresee must not go unnoticed until the stop.
     purging.add_done_callback(lambda _: stopping.set())
-    reader, producer = clients.reader(), clients.producer()
+    reader, producer = clients.reader(resets=False), clients.producer()
     try:
-        await producer.start()
-        await reader.start()
-        loop = Loop(
-            reader,
-            lambda _: "all",  # one task: what is written together is read together
-            lambda _, mine: LoadTask(
-                mine, reader, producer, warehouse, settings, reading, health, stopping, metrics
-            ),
-            interval_seconds=settings.loader_interval_ms / 1000,
-            limit_records=settings.loader_batch_records,
-            metrics=LoopMetrics(registry),
-            health=health,
-        )
-        loop.assign(partitions)
-        await loop.run(stopping)
-        await purging
+        async with watching(clients, settings, TOPICS) as watch:
+            await producer.start()
+            await reader.start()
+
+            def make_task(_: Hashable, mine: frozenset[Partition]) -> LoadTask:
+                return LoadTask(
+                    mine, reader, producer, warehouse, settings, reading, health, stopping,
+                    metrics, watch.topic_ids, accept_gap,
+                )  # fmt: skip
+
+            loop = Loop(
+                reader,
+                lambda _: "all",  # one task: what is written together is read together
+                make_task,
+                interval_seconds=settings.loader_interval_ms / 1000,
+                limit_records=settings.loader_batch_records,
+                metrics=LoopMetrics(registry),
+                health=health,
+                check=watch.check,
+            )
+            loop.assign(partitions)
+            await loop.run(stopping)
+            await purging
     finally:
         purging.cancel()
         await stop_quietly(reader)
@@ -421,7 +488,7 @@ async def purge(
         await _sleep_unless(stopping, PURGE_STEP_SECONDS if full else PURGE_PAUSE_SECONDS)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, *, accept_gap: bool = False) -> None:
     """The process: until SIGTERM or SIGINT. Another Kafka cluster than before stops it."""
     stopping = stop_on_signals()
     health, registry = Health(), CollectorRegistry()
@@ -431,6 +498,15 @@ async def run(settings: Settings) -> None:
         cluster_id = await topics.cluster_id(settings)
         try:
             clients = KafkaClients(settings)
-            await load(clients, warehouse, settings, health, stopping, registry, cluster_id)
+            await load(
+                clients,
+                warehouse,
+                settings,
+                health,
+                stopping,
+                registry,
+                cluster_id,
+                accept_gap=accept_gap,
+            )
         finally:
             await warehouse.close()

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import asyncpg
 
 from sendtrace.runtime.kafka import Partition
+from sendtrace.runtime.positions import Gap
 from sendtrace.runtime.topics import DependencyAway
 from sinks import statements
 from sinks.changes import Changes, Deletion
@@ -42,14 +43,14 @@ class SourceChanged(Exception):
 
 
 class SchemaMissing(Exception):
-    """The tables are not there."""
+    """The tables are not there, or are those of an older version."""
 
     def __init__(self) -> None:
-        super().__init__("The warehouse has no tables of sendtrace: run `sendtrace migrate`")
+        super().__init__("The warehouse has no tables of this version: run `sendtrace migrate`")
 
 
 class Source(NamedTuple):
-    """What a topic's offsets belong to. aiokafka 0.14 does not tell topic ids."""
+    """What a topic's offsets belong to. Its own id stands beside each position."""
 
     topic: str
     cluster_id: str
@@ -57,10 +58,13 @@ class Source(NamedTuple):
 
 
 class Position(NamedTuple):
-    """The next offset to load, and the topic's incarnation."""
+    """The next offset to load, the topic's incarnation, and what was skipped so far."""
 
     next: int
     topic_epoch: int
+    topic_id: str | None = None  # not known before `identify`
+    gaps: int = 0
+    gap_records: int = 0
 
 
 class Warehouse(Protocol):
@@ -76,6 +80,17 @@ class Warehouse(Protocol):
 
     async def adopt(self, initial: Mapping[Partition, int]) -> None:
         """Begin with partitions that have no position yet; a position that exists stays."""
+        ...
+
+    async def identify(self, topic_ids: Mapping[str, str]) -> None:
+        """Note which topic positions are of, by its full name, where that is not known yet."""
+        ...
+
+    async def skip(self, gaps: Sequence[Gap], topic_ids: Mapping[str, str]) -> None:
+        """Go on after the gaps, and count them: all or none.
+
+        Raises AnotherLoaderAhead if a position is not where the gap was found.
+        """
         ...
 
     async def write(
@@ -109,6 +124,8 @@ PASSING = (
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+# `sendtrace migrate` has not run, or that of an older version.
+NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 # What lies in the row: its values, or a rule that someone put on the table.
 REFUSALS = (
     asyncpg.DataError,
@@ -157,6 +174,30 @@ class PostgresWarehouse:
                 [(partition.topic, partition.partition, at) for partition, at in initial.items()],
             )
 
+    async def identify(self, topic_ids: Mapping[str, str]) -> None:
+        async with self._session() as connection:
+            await connection.executemany(
+                "update sink_offsets set topic_id = $2 where topic = $1 and topic_id is null",
+                list(topic_ids.items()),
+            )
+
+    async def skip(self, gaps: Sequence[Gap], topic_ids: Mapping[str, str]) -> None:
+        async with self._session() as connection, connection.transaction():
+            for gap in gaps:
+                topic, partition = gap.partition
+                moved = await connection.execute(
+                    statements.SKIP,
+                    topic,
+                    partition,
+                    gap.saved,
+                    gap.next,
+                    topic_ids.get(topic),
+                    int(gap.starts_anew),
+                    gap.records,
+                )
+                if moved != "UPDATE 1":
+                    raise AnotherLoaderAhead(f"{topic}-{partition} is not at {gap.saved} any more")
+
     async def write(
         self,
         changes: Changes,
@@ -198,7 +239,7 @@ class PostgresWarehouse:
                 if self._connection is None:
                     self._connection = await _connect(self._dsn)
                 yield self._connection
-        except asyncpg.UndefinedTableError as error:
+        except NOT_MIGRATED as error:
             raise SchemaMissing from error
         except REFUSALS as error:
             raise RowsRefused(f"PostgreSQL: {type(error).__name__}") from error
@@ -234,7 +275,7 @@ async def short_session(dsn: str, name: str) -> AsyncIterator[asyncpg.Connection
             yield connection
         finally:
             connection.terminate()
-    except asyncpg.UndefinedTableError as error:
+    except NOT_MIGRATED as error:
         raise SchemaMissing from error
     except PASSING as error:
         raise WarehouseAway(
@@ -277,10 +318,11 @@ async def saved_positions(
     connection: asyncpg.Connection, table: str = "sink_offsets"
 ) -> dict[Partition, Position]:
     """How far the loader is. ``table`` where the search path does not find it: our own word."""
-    query = f"select topic, partition, next, topic_epoch from {table}"  # noqa: S608
+    columns = ", ".join(Position._fields)
+    query = f"select topic, partition, {columns} from {table}"  # noqa: S608
     return {
-        Partition(topic, partition): Position(at, topic_epoch)
-        for topic, partition, at, topic_epoch in await connection.fetch(query)
+        Partition(topic, partition): Position(*position)
+        for topic, partition, *position in await connection.fetch(query)
     }
 
 

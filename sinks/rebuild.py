@@ -27,12 +27,14 @@ import msgspec
 from msgspec import Struct, field
 
 from sendtrace.runtime.kafka import Clients, Consumer, Partition, Record, partitions_of
+from sendtrace.runtime.positions import Bounds, Saved, gaps_of
 from sendtrace.runtime.reading import open_reader, read_until
 from sendtrace.runtime.settings import Settings
 from sinks import statements
 from sinks.changes import Batch, Changes
-from sinks.loader import TOPICS, inbound_reading, require_same_log
+from sinks.loader import TOPICS, inbound_reading, require_all_partitions
 from sinks.postgres import (
+    NOT_MIGRATED,
     PASSING,
     REFUSALS,
     Position,
@@ -139,11 +141,11 @@ async def _require_same_source(
                 f"The warehouse was loaded from {topic} of Kafka cluster {known}, but this is "
                 f"cluster {cluster_id}: point back at the old one, or load an empty database"
             )
-    for topic in TOPICS:
-        of_topic = partitions_of(settings, topic)
-        of_saved = {tp: saved[tp].next for tp in of_topic if tp in saved}
-        if of_saved:
-            require_same_log(of_topic, of_saved, begins, ends)
+    require_all_partitions(begins, saved)
+    bounds = {tp: Bounds(begins[tp], ends[tp]) for tp in begins}
+    positions = {tp: Saved(position.next) for tp, position in saved.items()}
+    for gap in gaps_of(positions, bounds, {}):
+        raise SourceChanged(f"{gap}. The loader says what to do: start it, and see that it runs")
 
 
 class _Feed:
@@ -314,7 +316,7 @@ def _foreseen() -> Iterator[None]:
         raise RebuildBusy(
             "Another rebuild runs, or a transaction holds the tables: end it, and run this again"
         ) from error
-    except asyncpg.UndefinedTableError as error:
+    except NOT_MIGRATED as error:
         raise SchemaMissing from error
     except REFUSALS as error:
         raise RowsRefused(

@@ -221,6 +221,14 @@ from unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
 where o.topic = n.topic and o.partition = n.partition and o.next = n.expected
 """
 
+# Past a gap. Where the offsets start anew, rows that come are later than those that are there.
+SKIP = """
+update sink_offsets
+set next = $4, topic_id = coalesce($5, topic_id), topic_epoch = topic_epoch + $6::integer,
+    gaps = gaps + 1, gap_records = gap_records + $7::bigint, updated_at = now()
+where topic = $1 and partition = $2 and next = $3
+"""
+
 # What is older than the retention, a bounded number at a time, each by an index.
 PURGES = tuple(
     f"delete from {table} where {key} in (select {key} from {table} where {condition} limit $2)"

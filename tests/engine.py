@@ -100,6 +100,7 @@ async def running_joiner(
     cluster: str = "test",
     process: Process = JOINER,
     health: Health | None = None,
+    accept_gap: bool = False,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A joiner (or another process) in a task of its own.
 
@@ -115,6 +116,7 @@ async def running_joiner(
         instance_id,
         LoopMetrics(CollectorRegistry()),
         health or Health(),
+        accept_gap,
     ) as loop:
         task = asyncio.create_task(loop.run(stopping))
         try:

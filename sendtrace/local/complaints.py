@@ -15,7 +15,7 @@ from sendtrace.local.process import LocalStackError
 from sendtrace.runtime.quarantine import TooMuchQuarantine
 from sendtrace.runtime.settings import SettingsError
 from sendtrace.runtime.task import PositionLost
-from sendtrace.runtime.topics import DependencyAway, TopicsError
+from sendtrace.runtime.topics import DependencyAway, TopicChanged, TopicsError
 from sinks.migrate import MigrationError
 from sinks.postgres import RowsRefused, SchemaMissing, SourceChanged
 from sinks.rebuild import RebuildBusy
@@ -25,6 +25,7 @@ CONFIGURATION, AWAY, DIFFERS = 3, 4, 5
 # What ``complaint`` knows. Whatever is not in it is never caught.
 FORESEEN = (
     SettingsError,
+    TopicChanged,
     TopicsError,
     DependencyAway,
     LocalStackError,
@@ -68,6 +69,7 @@ def complaint(error: BaseException) -> Complaint | None:
             MigrationError()
             | NewerFormat()
             | PositionLost()
+            | TopicChanged()
             | SourceChanged()
             | RowsRefused()
             | TooMuchQuarantine()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from schemas import topics
 from sendtrace.runtime.leave import LeaveGroup, refuse_errors
+from sendtrace.runtime.metadata import KafkaTopicReader, TopicState
 from sendtrace.runtime.settings import Settings
 
 # The broker's own limit of one batch is 1 MiB by default; a batch of ours stays below it.
@@ -92,6 +93,14 @@ class Consumer(Protocol):
     def last_poll_timestamp(self, partition: TopicPartition) -> int | None: ...
 
 
+class TopicReader(Protocol):
+    """Asks which topics there are, without reading them."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def describe(self, names: Collection[str]) -> dict[str, TopicState]: ...
+
+
 class Clients(Protocol):
     """Makes clients: real ones here, in-memory ones in the tests."""
 
@@ -100,7 +109,8 @@ class Clients(Protocol):
     ) -> Producer: ...
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer: ...
     async def leave_group(self, group: str, instance_id: str) -> None: ...
-    def reader(self) -> Consumer: ...
+    def reader(self, *, resets: bool = True) -> Consumer: ...
+    def topic_reader(self) -> TopicReader: ...
 
 
 class KafkaClients:
@@ -161,10 +171,18 @@ class KafkaClients:
             await client.close()
         refuse_errors(response)
 
-    def reader(self) -> Consumer:
-        """A consumer without a group: partitions are assigned by hand."""
-        # Where no position exists, everything is still to be read. Never `latest`.
-        return self._consumer(group_id=None, auto_offset_reset="earliest")
+    def reader(self, *, resets: bool = True) -> Consumer:
+        """A consumer without a group: partitions are assigned by hand.
+
+        ``resets``: where no position exists, or one outside the log, it begins at the log's
+        beginning. Who goes on for ever seeks, and must be told that a position is lost.
+        """
+        # Never `latest`.
+        reset = "earliest" if resets else "none"
+        return self._consumer(group_id=None, auto_offset_reset=reset)
+
+    def topic_reader(self) -> TopicReader:
+        return KafkaTopicReader(self._settings.kafka_bootstrap)
 
     def _consumer(self, **options: object) -> Consumer:
         return AIOKafkaConsumer(  # type: ignore[no-any-return]  # aiokafka is untyped
@@ -183,7 +201,7 @@ class KafkaClients:
         )
 
 
-async def stop_quietly(client: Producer | Consumer) -> None:
+async def stop_quietly(client: Producer | Consumer | TopicReader) -> None:
     """Stop a client, and wait for that within a bound: with the broker away it may take for ever.
 
     Past the bound it goes on by itself and ends when the broker is back: cut short, it would leave
@@ -203,7 +221,7 @@ async def stop_quietly(client: Producer | Consumer) -> None:
 _stops: set[asyncio.Task[None]] = set()
 
 
-async def _stop(client: Producer | Consumer) -> None:
+async def _stop(client: Producer | Consumer | TopicReader) -> None:
     """A client that is spoilt raises its own failure once more: it is given up in any case."""
     try:
         await client.stop()

@@ -78,7 +78,8 @@ class Loop:
     """Feeds the tasks of one consumer until told to stop.
 
     ``unit_of`` says which task a partition belongs to; ``make_task`` makes that task. In a group
-    (``subscribe``) tasks come and go with the assignment; else ``assign`` fixes them.
+    (``subscribe``) tasks come and go with the assignment; else ``assign`` fixes them. ``check`` is
+    asked in each round, and raises what must end the loop, uncommitted.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Loop:
         limit_records: int,
         metrics: LoopMetrics,
         health: Health,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._consumer = consumer
         self._unit_of = unit_of
@@ -99,6 +101,7 @@ class Loop:
         self._limit_records = limit_records
         self._metrics = metrics
         self._health = health
+        self._check = check
         self._tasks: dict[Hashable, Running] = {}
         self._assignment = Assignment.UNKNOWN
         self._assigned: frozenset[Partition] = frozenset()
@@ -123,6 +126,7 @@ class Loop:
         try:
             while not stopping.is_set():
                 self._watch.round()
+                self._check()
                 await self._adopt_assignment()
                 self._adopt_recoveries()
                 await self._poll()
@@ -164,14 +168,16 @@ class Loop:
         """Give up what is gone, start what is new, keep what stays (with store and producer)."""
         while self._assignment is Assignment.NEW:
             self._assignment = Assignment.SETTLED
-            units: dict[Hashable, set[Partition]] = {}
+            units: dict[Hashable, frozenset[Partition]] = {}
             for partition in self._assigned:
-                units.setdefault(self._unit_of(partition), set()).add(partition)
-            await self._drop([key for key in self._tasks if key not in units])
+                key = self._unit_of(partition)
+                units[key] = units.get(key, frozenset()) | {partition}
+            # One of other partitions than before is another task: a topic is gone, or has others.
+            await self._drop([k for k, t in self._tasks.items() if units.get(k) != t.partitions])
             if not self._settled:
                 continue  # another rebalance began while tasks were given up
             for key, partitions in units.items():
-                self._take(key, frozenset(partitions))
+                self._take(key, partitions)
             self._watch.assigned()
         if self._settled and not self._tasks:
             self._health.set_ready()  # a spare member is as it should be
@@ -261,7 +267,8 @@ class Loop:
             ):
                 raise PositionLost(
                     f"offset {offset} of {partition.topic}-{partition.partition} is not there any "
-                    "more: records were deleted unread, or the topic was made anew"
+                    "more: records were deleted unread, or the topic was made anew. Restore it, or "
+                    "start once with --accept-gap"
                 )
 
     async def _look_around(self) -> None:

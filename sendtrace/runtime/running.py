@@ -91,7 +91,7 @@ class Running:
             raise PositionLost(
                 f"{partition.topic}-{partition.partition} went back from offset "
                 f"{self.next[partition]} to {records[0].offset}: the topic was made anew, or cut, "
-                "while it was read"
+                "while it was read. Restore it, or start once with --accept-gap"
             )
         self.task.feed(partition, records)
         self.next[partition] = records[-1].offset + 1

@@ -30,6 +30,10 @@ class TopicsError(Exception):
     """The topics are not as they must be; the message names them and says what to do."""
 
 
+class TopicChanged(Exception):
+    """A topic is not the one that was, or has other partitions (exit code 5): the message says."""
+
+
 class DependencyAway(Exception):
     """Kafka or PostgreSQL cannot be reached (exit code 4)."""
 
@@ -46,8 +50,26 @@ class Drift(Struct, frozen=True):
     def vital(self) -> bool:
         return self.setting in VITAL
 
+    @property
+    def grown(self) -> bool:
+        """More partitions than there are to be."""
+        return (
+            self.setting == "partitions"
+            and self.found.isdigit()
+            and int(self.found) > int(self.expected)
+        )
+
     def __str__(self) -> str:
         return f"{self.topic}: {self.setting} is {self.found}, must be {self.expected}"
+
+
+def other_count(topic: str, expected: object, found: object) -> str:
+    """The sentence about a topic whose number of partitions changed."""
+    return (
+        f"{topic} has {found} partitions and must have {expected}: a key belongs to another one of "
+        f"them now. Make the topic anew with {expected} (docs/operations.md), or set "
+        "SENDTRACE_PARTITIONS if that is wrong"
+    )
 
 
 @asynccontextmanager
@@ -60,14 +82,15 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     except (KafkaError, TimeoutError) as error:
         # A failed start leaves the client's sockets and tasks behind otherwise.
         await admin.close()
-        raise DependencyAway(_away(settings)) from error
+        raise DependencyAway(away(settings)) from error
     try:
         yield admin
     finally:
         await admin.close()
 
 
-def _away(settings: Settings) -> str:
+def away(settings: Settings) -> str:
+    """The sentence for who cannot reach Kafka."""
     return (
         f"Kafka at {settings.kafka_bootstrap} does not answer: start it (`sendtrace up`), or "
         "set SENDTRACE_KAFKA_BOOTSTRAP"
@@ -101,7 +124,7 @@ async def _asked(
                 return await ask(admin)
         except (NodeNotReadyError, KafkaConnectionError) as error:
             if time.monotonic() >= deadline:
-                raise DependencyAway(_away(settings)) from error
+                raise DependencyAway(away(settings)) from error
         await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -111,8 +134,14 @@ async def drift(settings: Settings) -> list[Drift]:
 
 
 async def require(settings: Settings) -> list[Drift]:
-    """Refuse (TopicsError) on a wrong partition count or cleanup policy; answer the rest."""
+    """Refuse (TopicsError) on a wrong partition count or cleanup policy; answer the rest.
+
+    More partitions than there are to be is TopicChanged: somebody added them.
+    """
     found = await drift(settings)
+    for entry in found:
+        if entry.grown:
+            raise TopicChanged(other_count(entry.topic, entry.expected, entry.found))
     vital = [entry for entry in found if entry.vital]
     if vital:
         lines = "; ".join(str(entry) for entry in vital)

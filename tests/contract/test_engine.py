@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
+from broken_topics import delete_until
 
 from processors.store import Entry, Store
 from processors.transaction import TransactionTask
@@ -209,14 +209,6 @@ async def test_nulls_of_another_client_do_not_stop_the_joiner(cluster: Cluster) 
     async with running_joiner(cluster.settings, cluster.clients, cluster.open_store):
         found = await until_joined(cluster.clients, cluster.settings, 6)
     assert (found.events("quarantined"), len(found.lifecycles)) == (1, 1)
-
-
-async def delete_until(settings: Settings, partition: TopicPartition, offset: int) -> None:
-    """What retention does; -1 is everything."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
-    await admin.start()
-    await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
-    await admin.close()
 
 
 async def test_retention_that_takes_control_records_is_no_loss(

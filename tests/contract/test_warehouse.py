@@ -16,6 +16,7 @@ import pytest
 
 from schemas.vonage.errors import CATALOGUE
 from sendtrace.runtime.kafka import Partition
+from sendtrace.runtime.positions import Bounds, Gap
 from sendtrace.verify import gather
 from sinks import migrate as migrating
 from sinks.changes import Changes, Deletion
@@ -338,6 +339,38 @@ async def test_remembers_where_it_was_loaded_from(subject: Subject) -> None:
         await subject.warehouse.remember(Source(TOPIC, "cluster-b"))
 
 
+async def test_a_gap_is_skipped_and_counted_where_the_position_is(subject: Subject) -> None:
+    await subject.warehouse.adopt({P0: 4, P1: 2})
+    await subject.warehouse.skip([Gap(P0, "deleted", 4, Bounds(9, 20))], {})
+    assert await subject.warehouse.positions() == {
+        P0: Position(9, 1, None, 1, 5),
+        P1: Position(2, 1),
+    }
+    gaps = [Gap(P0, "remade", 9, Bounds(3, 20)), Gap(P1, "cut", 2, Bounds(0, 1))]
+    await subject.warehouse.skip(gaps, {TOPIC: "b"})
+    assert await subject.warehouse.positions() == {
+        P0: Position(3, 2, "b", 2, 8),  # what begins anew is of a later incarnation
+        P1: Position(0, 2, "b", 1, 0),
+    }
+
+
+async def test_of_two_loaders_at_a_gap_one_skips_it(subject: Subject) -> None:
+    await subject.warehouse.adopt({P0: 4, P1: 2})
+    gaps = [Gap(P1, "deleted", 2, Bounds(9, 20)), Gap(P0, "deleted", 4, Bounds(9, 20))]
+    await subject.second().skip(gaps[1:], {})
+    with pytest.raises(AnotherLoaderAhead):
+        await subject.warehouse.skip(gaps, {})
+    assert (await subject.warehouse.positions())[P1] == Position(2, 1)  # all or none
+
+
+async def test_a_topics_id_is_noted_where_it_is_not_known(subject: Subject) -> None:
+    await subject.warehouse.adopt({P0: 4})
+    await subject.warehouse.identify({TOPIC: "a", "sendtrace.rollups": "c"})
+    await subject.warehouse.adopt({P1: 2})
+    await subject.warehouse.identify({TOPIC: "b"})
+    assert await subject.warehouse.positions() == {P0: Position(4, 1, "a"), P1: Position(2, 1, "b")}
+
+
 # -- facts, fragments, rollups, inbound --------------------------------------------------------
 
 
@@ -649,6 +682,14 @@ async def test_works_on_a_newer_schema(postgres_dsn: str) -> None:
     warehouse = PostgresWarehouse(postgres_dsn)
     await warehouse.adopt({P0: 0})
     await write(warehouse, [row("m1", 1)])
+    await warehouse.close()
+
+
+async def test_tables_of_an_older_version_are_to_be_migrated(postgres_dsn: str) -> None:
+    await migrate_to(postgres_dsn, 5)
+    warehouse = PostgresWarehouse(postgres_dsn)
+    with pytest.raises(SchemaMissing, match="sendtrace migrate"):
+        await warehouse.positions()
     await warehouse.close()
 
 

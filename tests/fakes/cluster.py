@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from broken_topics import add_partition, delete_until, remake
 
 from processors.joining import INPUTS
 from processors.store import RocksStore, Store
 from processors.wiring import group_of
-from schemas.topics import partition_of
+from schemas.topics import BY_NAME, partition_of
 from sendtrace.runtime.kafka import Clients, Consumer, KafkaClients, Producer, stop_quietly
 from sendtrace.runtime.settings import Settings
 
@@ -37,6 +38,9 @@ class Cluster(Protocol):
     def lose_stores(self) -> None: ...
     def home(self, key: str) -> int: ...
     async def move_group_offsets(self, offset: int) -> None: ...
+    async def remake(self, *topics: str) -> None: ...
+    async def delete_until(self, partition: TopicPartition, offset: int) -> None: ...
+    async def add_partition(self, topic: str) -> None: ...
 
     async def kill(self, client: Producer | Consumer) -> None:
         """What SIGKILL leaves of a client: nothing, and nobody was told."""
@@ -72,6 +76,17 @@ class MemoryCluster:
 
     async def move_group_offsets(self, offset: int) -> None:
         self.log.offsets = dict.fromkeys(self.log.offsets, offset)
+
+    async def remake(self, *topics: str) -> None:
+        for topic in topics:
+            self.log.remake(self.settings.topic(topic))
+
+    async def delete_until(self, partition: TopicPartition, offset: int) -> None:
+        self.log.delete_until(partition, offset)
+
+    async def add_partition(self, topic: str) -> None:
+        name = self.settings.topic(topic)
+        self.log.counts[name] = self.settings.partitions * BY_NAME[topic].stages + 1
 
     async def kill(self, client: Producer | Consumer) -> None:
         """It lives in nothing but its callers."""
@@ -131,6 +146,15 @@ class KafkaCluster:
         moved: Mapping[TopicPartition, int] = dict.fromkeys(tps, offset)
         await consumer.commit(moved)
         await stop_quietly(consumer)
+
+    async def remake(self, *topics: str) -> None:
+        await remake(self.settings, *topics)
+
+    async def delete_until(self, partition: TopicPartition, offset: int) -> None:
+        await delete_until(self.settings, partition, offset)
+
+    async def add_partition(self, topic: str) -> None:
+        await add_partition(self.settings, topic)
 
     async def kill(self, client: Producer | Consumer) -> None:
         """Its tasks end where they are, its sockets close: no flush, no abort, no LeaveGroup."""

@@ -16,8 +16,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, ProducerFenced
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    OffsetOutOfRangeError,
+    ProducerFenced,
+)
 from aiokafka.structs import RecordMetadata
+
+from schemas.topics import TOPICS
+from sendtrace.runtime.metadata import TopicState
 
 BATCH_LIMIT_BYTES = 900_000
 
@@ -48,7 +56,10 @@ class MemoryLog:
         self.partitions = partitions
         self.now_ms = now_ms
         self.on_point: Callable[[str, str], None] = lambda operation, name: None
-        self.entries: dict[TopicPartition, list[Entry]] = {}
+        self.entries: dict[TopicPartition, list[Entry]] = {}  # by offset, deleted ones too
+        self.begins: dict[TopicPartition, int] = {}
+        self.made: dict[str, int] = {}  # how many times a topic was made anew
+        self.counts: dict[str, int] = {}  # of partitions, where they are not as many as told
         self.epochs: dict[str, int] = {}
         self.open: dict[str, Transaction] = {}
         self.offsets: dict[tuple[str, TopicPartition], int] = {}
@@ -75,8 +86,11 @@ class MemoryLog:
             if member.instance_id == instance_id:
                 self.expire(member)
 
-    def reader(self) -> MemoryConsumer:
-        return MemoryConsumer(self, None, f"reader-{next(self._names)}")
+    def reader(self, *, resets: bool = True) -> MemoryConsumer:
+        return MemoryConsumer(self, None, f"reader-{next(self._names)}", resets=resets)
+
+    def topic_reader(self) -> MemoryTopicReader:
+        return MemoryTopicReader(self)
 
     # -- for tests -----------------------------------------------------------------------------
 
@@ -102,6 +116,17 @@ class MemoryLog:
             if not entry.control and _visible(entry)
         ]
 
+    def remake(self, topic: str) -> None:
+        """The topic is deleted, and made anew under its name."""
+        self.made[topic] = self.made.get(topic, 0) + 1
+        for tp in [tp for tp in self.entries if tp.topic == topic]:
+            self.entries[tp] = []
+            self.begins.pop(tp, None)
+
+    def delete_until(self, tp: TopicPartition, offset: int) -> None:
+        """What retention does."""
+        self.begins[tp] = offset
+
     def expire(self, consumer: MemoryConsumer) -> None:
         """The group's coordinator has not heard of this member: it is out, and does not know."""
         for members in self.groups.values():
@@ -114,6 +139,9 @@ class MemoryLog:
     async def point(self, operation: str, name: str) -> None:
         await asyncio.sleep(0)
         self.on_point(operation, name)
+
+    def begin(self, tp: TopicPartition) -> int:
+        return self.begins.get(tp, 0)
 
     def log(self, tp: TopicPartition) -> list[Entry]:
         return self.entries.setdefault(tp, [])
@@ -274,9 +302,16 @@ class MemoryConsumer:
     """read_committed. In a group its partitions come with the next ``getmany``."""
 
     def __init__(
-        self, log: MemoryLog, group: str | None, name: str, instance_id: str | None = None
+        self,
+        log: MemoryLog,
+        group: str | None,
+        name: str,
+        instance_id: str | None = None,
+        *,
+        resets: bool = False,
     ) -> None:
         self.log = log
+        self._resets = resets
         self.group = group
         self.name = name
         self.instance_id = instance_id
@@ -337,6 +372,7 @@ class MemoryConsumer:
 
     def _read(self, tp: TopicPartition, max_records: int | None) -> list[ConsumerRecord]:
         log, records = self.log.log(tp), []
+        self._require_in_range(tp, len(log))
         offset, end = self._positions[tp], self.log.stable_end(tp)
         while offset < end and (max_records is None or len(records) < max_records):
             entry = log[offset]
@@ -345,6 +381,13 @@ class MemoryConsumer:
             offset += 1
         self._positions[tp] = offset
         return records
+
+    def _require_in_range(self, tp: TopicPartition, end: int) -> None:
+        offset, begin = self._positions[tp], self.log.begin(tp)
+        if not begin <= offset <= end:
+            if not self._resets:
+                raise OffsetOutOfRangeError({tp: offset})
+            self._positions[tp] = begin
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         if partition not in self._positions:
@@ -369,7 +412,7 @@ class MemoryConsumer:
     async def beginning_offsets(
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, int]:
-        return dict.fromkeys(partitions, 0)
+        return {tp: self.log.begin(tp) for tp in partitions}
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         await self.log.point("commit", self.name)
@@ -386,6 +429,28 @@ class MemoryConsumer:
 
     def last_poll_timestamp(self, partition: TopicPartition) -> int | None:
         return self._polled_ms
+
+
+class MemoryTopicReader:
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        await asyncio.sleep(0)
+
+    async def describe(self, names: Collection[str]) -> dict[str, TopicState]:
+        await asyncio.sleep(0)
+        return {name: TopicState(self._id(name), self._count(name)) for name in names}
+
+    def _id(self, name: str) -> str:
+        return f"{name} {self._log.made.get(name, 0)}"
+
+    def _count(self, name: str) -> int:
+        stages = next((t.stages for t in TOPICS if name.endswith(f".{t.name}")), 1)
+        return self._log.counts.get(name, self._log.partitions * stages)
 
 
 def _record(tp: TopicPartition, offset: int, entry: Entry) -> ConsumerRecord:

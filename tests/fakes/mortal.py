@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from sendtrace.runtime.kafka import BATCH_LIMIT_BYTES, Batch, Clients, Consumer, Producer
+from sendtrace.runtime.kafka import (
+    BATCH_LIMIT_BYTES,
+    Batch,
+    Clients,
+    Consumer,
+    Producer,
+    TopicReader,
+)
 
 EVERY = -1  # of a call that is about all partitions of the process
 
@@ -69,8 +76,11 @@ class MortalClients:
     async def leave_group(self, group: str, instance_id: str) -> None:
         await self._clients.leave_group(group, instance_id)  # by whoever ends a life in order
 
-    def reader(self) -> Consumer:
-        real = self._clients.reader()
+    def topic_reader(self) -> TopicReader:
+        return self._clients.topic_reader()  # it holds nothing that a kill could leave behind
+
+    def reader(self, *, resets: bool = True) -> Consumer:
+        real = self._clients.reader(resets=resets)
         self.made.append(real)
         return _Consumer(self, real, "reader", EVERY)  # type: ignore[return-value]
 

@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 from aiokafka.structs import RecordMetadata
 
-from sendtrace.runtime.kafka import BATCH_LIMIT_BYTES, Batch, Clients, Consumer, Partition, Producer
+from sendtrace.runtime.kafka import (
+    BATCH_LIMIT_BYTES,
+    Batch,
+    Clients,
+    Consumer,
+    Partition,
+    Producer,
+    TopicReader,
+)
 from sinks.changes import Changes
 from sinks.postgres import Warehouse
 from sinks.rows import MESSAGES
@@ -70,8 +78,11 @@ class TamperingClients:
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer:
         return self._clients.group_consumer(group, instance_id)
 
-    def reader(self) -> Consumer:
-        return self._clients.reader()
+    def reader(self, *, resets: bool = True) -> Consumer:
+        return self._clients.reader(resets=resets)
+
+    def topic_reader(self) -> TopicReader:
+        return self._clients.topic_reader()
 
     async def leave_group(self, group: str, instance_id: str) -> None:
         await self._clients.leave_group(group, instance_id)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sendtrace.runtime.kafka import Partition
+from sendtrace.runtime.positions import Gap
 from sendtrace.verify.found import Key
 from sinks.changes import Changes, Deletion
 from sinks.fragments import OF_MESSAGES, OF_ROLLUPS, Rule, merged
@@ -63,6 +64,27 @@ class MemoryWarehouse:
         self._fail_if_away()
         for partition, offset in initial.items():
             self.offsets.setdefault(partition, Position(offset, 1))
+
+    async def identify(self, topic_ids: Mapping[str, str]) -> None:
+        self._fail_if_away()
+        for partition, position in self.offsets.items():
+            if position.topic_id is None and partition.topic in topic_ids:
+                found = topic_ids[partition.topic]
+                self.offsets[partition] = position._replace(topic_id=found)
+
+    async def skip(self, gaps: Sequence[Gap], topic_ids: Mapping[str, str]) -> None:
+        self._fail_if_away()
+        if any(self.offsets[gap.partition].next != gap.saved for gap in gaps):
+            raise AnotherLoaderAhead("not where the gap was found")
+        for gap in gaps:
+            _, epoch, topic_id, times, records = self.offsets[gap.partition]
+            self.offsets[gap.partition] = Position(
+                gap.next,
+                epoch + gap.starts_anew,
+                topic_ids.get(gap.partition.topic, topic_id),
+                times + 1,
+                records + gap.records,
+            )
 
     async def write(
         self,

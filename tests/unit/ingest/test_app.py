@@ -13,7 +13,10 @@ from aiokafka.errors import KafkaConnectionError
 from ingest import errors
 from ingest.app import EdgeBroken, serve
 from ingest.errors import ANSWERS, Answer
+from schemas.topics import STATUSES
+from sendtrace.runtime import topic_watch
 from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.topics import TopicChanged
 
 from fakes.edge import HeldLog
 from waiting import until
@@ -99,6 +102,27 @@ async def test_a_delivery_that_breaks_ends_the_process(settings: Settings) -> No
         assert gone.status == 503
     with pytest.raises(EdgeBroken):
         await asyncio.wait_for(running.task, 60)
+
+
+async def test_partitions_added_end_the_process_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it took afterwards would lie in a topic that nobody may read any more."""
+    monkeypatch.setattr(topic_watch, "LOOK_SECONDS", 0.01)
+    settings = msgspec.structs.replace(settings, edge_drain_seconds=60.0)
+    log = HeldLog()
+    running = Running(settings, log)
+    public, _ = await running.urls()
+    log.remake(settings.topic(STATUSES))  # what it writes is in the new one
+    async with ClientSession() as session:
+        await asyncio.sleep(0.1)
+        async with session.post(f"{public}/webhooks/x", data=BODY) as response:
+            assert response.status == 200
+        log.counts[settings.topic(STATUSES)] = settings.partitions + 1
+        with pytest.raises(TopicChanged, match="partitions and must have"):
+            await asyncio.wait_for(running.task, 5)
+        with pytest.raises(OSError, match="Cannot connect"):
+            await session.post(f"{public}/webhooks/x", data=BODY)
 
 
 async def test_without_kafka_the_start_fails(settings: Settings) -> None:

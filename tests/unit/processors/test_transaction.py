@@ -57,7 +57,7 @@ async def test_a_position_beyond_the_end_stops_the_task() -> None:
     await produce(cluster.clients, cluster.settings, TRAFFIC.records)
     await joined(cluster, len(TRAFFIC.records))
     cluster.log.entries[Partition("test.statuses", 0)].clear()  # the topic was made anew
-    with pytest.raises(PositionLost, match="the next to read is 18"):
+    with pytest.raises(PositionLost, match="the next offset to read is 18"):
         await joined(cluster, len(TRAFFIC.records) + 1)
 
 
@@ -143,7 +143,7 @@ class _Slow(MemoryLog):
 async def test_a_recovery_given_up_as_the_broker_answers() -> None:
     """asyncio.wait_for would lose the cancellation, and a rebalance wait for the whole restore."""
     log, cluster = _Slow(), one_partition()
-    config = engine_config(cluster.settings, "test", JOINER)
+    config = engine_config(cluster.settings, "test", JOINER, {})
     store = cluster.open_store(0)
     stage = JOINER.make_stage(0, store, stage_config(cluster.settings))
     task = TransactionTask(0, stage, store, log, config, lambda: 0)

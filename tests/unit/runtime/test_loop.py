@@ -175,8 +175,14 @@ class Rig:
             limit_records=100,
             metrics=LoopMetrics(CollectorRegistry()),
             health=self.health,
+            check=self._check,
         )
+        self.lost: Exception | None = None
         self.loop.subscribe(["t"])
+
+    def _check(self) -> None:
+        if self.lost is not None:
+            raise self.lost
 
     async def assign(self, *partitions: TopicPartition) -> None:
         await self.consumer.rebalance(*partitions)
@@ -319,6 +325,29 @@ async def test_a_spare_member_is_ready() -> None:
     async with running() as rig:
         await rig.consumer.rebalance()
         await rig.until(lambda: rig.health.ready)
+
+
+async def test_a_task_of_other_partitions_is_another_task() -> None:
+    """A topic is gone: the task that had a partition of it seeks there no more."""
+    other = TopicPartition("u", 0)
+    async with running() as rig:
+        await rig.consumer.rebalance(P0, other)
+        await rig.until(lambda: rig.health.ready and bool(rig.tasks))
+        before = rig.tasks[0]
+        await rig.consumer.rebalance(P0)
+        await rig.until(lambda: rig.tasks[0] is not before)
+        await rig.until(lambda: rig.health.ready)
+        assert rig.tasks[0].partitions == {P0}
+
+
+async def test_what_a_check_raises_ends_the_loop_uncommitted() -> None:
+    with pytest.raises(PositionLost):
+        async with running() as rig:
+            await rig.assign(P0)
+            rig.lost = PositionLost("made anew")
+            rig.consumer.records = {P0: [Record(0)]}
+            await asyncio.sleep(0.1)
+    assert not rig.tasks[0].commits
 
 
 async def test_a_log_that_went_back_stops_the_process() -> None:

@@ -28,8 +28,12 @@ from schemas.metrics import (
 )
 from schemas.numbers import MONEY_UNITS
 from schemas.totals import Histogram, TotalsRecord, label_set, totals_key
+from sendtrace.runtime import topic_watch
+from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.service import Health, http_server
 from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.task import PositionLost
+from sendtrace.runtime.topics import TopicChanged
 from sinks.exporter import TotalsPage, export, routes
 from sinks.families import Progress, ProgressCollector, TotalsCollector
 from sinks.sums import Sums, TotalsError
@@ -372,3 +376,35 @@ async def test_it_tells_how_the_reading_goes() -> None:
     assert 0 <= own["seconds_since_answer"] < 5
     assert own["last_record_timestamp_seconds"] == 1_790_000_000.5
     assert own["regressions_total"] == own["unknown_names"] == own["lag_records"] == 0
+
+
+async def test_totals_made_anew_or_given_partitions_stop_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Figures of the one log would be mixed with those of the other."""
+    monkeypatch.setattr(topic_watch, "LOOK_SECONDS", 0.01)
+    log = MemoryLog()
+    with pytest.raises(ExceptionGroup) as remade:
+        async with exporting(log) as running:
+            await until(lambda: running.health.ready)
+            log.remake(TOPIC)
+            await asyncio.sleep(0.2)
+    with pytest.raises(ExceptionGroup) as grown:
+        async with exporting(log) as running:
+            await until(lambda: running.health.ready)
+            log.counts[TOPIC] = 7
+            await asyncio.sleep(0.2)
+    assert remade.group_contains(TopicChanged, match="totals was made anew")
+    assert grown.group_contains(TopicChanged, match="has 7 partitions and must have 6")
+
+
+async def test_records_of_totals_deleted_unread_stop_it() -> None:
+    log = MemoryLog()
+    with pytest.raises(ExceptionGroup) as raised:
+        async with exporting(log) as running:
+            await until(lambda: running.health.ready)
+            log.put(*record(0, messages=3))
+            log.put(*record(0, messages=4))
+            log.delete_until(Partition(TOPIC, 0), 2)
+            await asyncio.sleep(0.2)
+    assert raised.group_contains(PositionLost, match=r"offset 0 of sendtrace\.totals-0")
