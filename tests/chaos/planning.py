@@ -203,7 +203,8 @@ def needs(fault: Fault) -> Needs:
             return Needs(frozenset({f"link {link}"}), _traffic(link, weather))
         case DiskFull(part):
             taken = {POSTGRES, "loader"} if part == POSTGRES else {"joiner", "rollup"}
-            return Needs(frozenset(taken), frozenset({KAFKA}))
+            # Without traffic nobody writes while there is no room, and ends of it only afterwards.
+            return Needs(frozenset(taken), LINKS | {"edge", "link edge", KAFKA})
         case MembersAdded(part):
             return Needs(frozenset({part}), frozenset({"edge", KAFKA}))
     return Needs(WAY | LINKS | {"rollup", "exporter"}, frozenset({"link edge"}))

@@ -12,7 +12,9 @@ from chaos.driver import SETTINGS
 from chaos.faults import (
     CUT,
     DELAYED,
+    STALLED,
     BadWeather,
+    DiskFull,
     Fault,
     Killed,
     RollingRestart,
@@ -75,6 +77,8 @@ KILLED_JOINER = Killed(("joiner",))
         (BadWeather(POSTGRES, CUT), Killed(("loader",)), False),
         (BadWeather(POSTGRES, DELAYED), Killed(("edge",)), False),
         (BadWeather(POSTGRES, DELAYED), BadWeather(broker(1), CUT), False),
+        (DiskFull("joiner"), BadWeather("edge", STALLED), False),
+        (DiskFull("joiner"), Killed((POSTGRES,)), True),
         (RollingRestart(PIPELINE), Killed(("exporter",)), False),
     ],
 )
