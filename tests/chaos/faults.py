@@ -369,7 +369,7 @@ class OffsetsMoved(Fault):
             for name in STAGES[self.part].inputs
             for partition in range(stack.settings.partitions)
         }
-        producer = _producer(stack.settings, transactional_id="chaos-offsets")
+        producer = _producer(stack.settings, transactional_id=f"chaos-offsets-{self.part}")
         await producer.start()
         try:
             # A commit of ours would be refused, for the member's session goes on; one in a
