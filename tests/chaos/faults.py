@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -461,9 +462,12 @@ class DiskFull(Fault):
         assert disk.is_mount(), f"{self.part} has no disk of its own: see running_stack"
         with self.filler(stack).open("wb", buffering=0) as file:
             for size in (2**20, 2**12):
-                with contextlib.suppress(OSError):
+                try:
                     while True:
                         file.write(bytes(size))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     async def heal(self, stack: Stack) -> None:
         """It may have ended for want of room."""

@@ -50,6 +50,8 @@ from chaos.strays import OtherPartitioner, Oversize, Poison
 # A cut is seen with the next bytes, and a process may be quiet for a while.
 SEEN_SECONDS = 20.0
 SILENCE_SECONDS = 0.3
+# A segment of PostgreSQL's log. Who found the disk full may have removed what it had begun.
+ROOM_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ async def is_seen(stack: Stack, fault: Fault, before: Before) -> bool:
         case MembersAdded(part, count):
             return await _have_work(stack, part, count)
         case DiskFull():
-            return os.statvfs(fault.filler(stack)).f_bavail == 0
+            disk = os.statvfs(fault.filler(stack))
+            return disk.f_bavail * disk.f_frsize < ROOM_BYTES
         case OtherPartitioner(ids=ids):
             return await _are_rows(stack, ids)
         case Poison(topic) | Oversize(topic):
