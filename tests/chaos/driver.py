@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from sendtrace.local.process import LocalStackError
 from sendtrace.runtime.kafka import KafkaClients
 from sendtrace.runtime.settings import Settings
@@ -26,7 +28,7 @@ from sendtrace.verify.run import verify
 
 from chaos.accounting import Sums, sums
 from chaos.driving import flows
-from chaos.faults import Fault
+from chaos.faults import Fault, Suspended, SuspendedInWeather
 from chaos.observing import Before, is_seen, kills, recoveries
 from chaos.planning import Step
 from chaos.processes import EndedWhileStarting
@@ -133,6 +135,8 @@ class Driver:
         await flows(self._stack, RECOVERY_SECONDS)
 
     async def _fall(self, step: Step) -> list[Done]:
+        # Who met a full disk may end only with its next write.
+        late = await self._start_ended()
         stack, before, faults = self._stack, Before.of(self._stack), step.faults
         restored_before = await recoveries(stack)
         try:
@@ -156,7 +160,7 @@ class Driver:
                 recovery_seconds=took,
                 restored=sum(restored[each] - n for each, n in restored_before.items()
                              if each in restored),
-                restarted=restarted if fault is faults[0] else (),
+                restarted=(*late, *restarted) if fault is faults[0] else (),
                 is_alone=len(faults) == 1,
             )
             for fault, was_seen in zip(faults, seen, strict=True)
@@ -165,14 +169,23 @@ class Driver:
     async def _inject(self, fault: Fault) -> bool:
         """A fault that could not be done counts as not seen, and the run goes on."""
         try:
-            if isinstance(fault, Writing):
-                await self._write(fault)
-            else:
-                await fault.inject(self._stack)
+            try:
+                await self._do(fault)
+            except psutil.NoSuchProcess:  # what is to be suspended ended by itself in this moment
+                if not isinstance(fault, Suspended | SuspendedInWeather):
+                    raise
+                await start_again(self._stack, fault.part)
+                await self._do(fault)
         except Exception as error:  # noqa: BLE001  # whatever it was: it is told, and counts
             self._say(f"{fault.name}: could not be done, {error!r}")
             return False
         return True
+
+    async def _do(self, fault: Fault) -> None:
+        if isinstance(fault, Writing):
+            await self._write(fault)
+        else:
+            await fault.inject(self._stack)
 
     async def _write(self, fault: Writing) -> None:
         """Told as the simulator tells what it sends: before, and again when it is there."""
