@@ -78,7 +78,7 @@ class OfTwoVersions(Processes):
     async def start(self, name: str, *arguments: str) -> None:
         with (self._directory / f"{name}.log").open("ab") as log:
             self.running[name] = await run_in(
-                self.tree, self._settings, log, "-m", "sendtrace", name, *arguments
+                self.tree, self.settings, log, "-m", "sendtrace", name, *arguments
             )
 
     async def restart(self, name: str, tree: Path) -> None:
