@@ -38,7 +38,8 @@ MESSAGES = 100_000
 # Each event needs an open message of its own, also those of the load before a freeze.
 LEAST_MESSAGES = 20_000
 WAIT_SECONDS = 180.0
-FREEZE_TRIES = 50
+# A transaction is open for some milliseconds of its 200.
+FREEZE_TRIES = 200
 # Of the same joiner with its state kept.
 GOAL = "5 / 10 s, floor 15 / 20 s"
 
