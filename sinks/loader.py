@@ -201,7 +201,7 @@ class LoadTask:
         gaps: Counts[str] = Counts()
         records: Counts[str] = Counts()
         for partition, position in positions.items():
-            name = partition.topic.removeprefix(self._settings.topic_prefix)
+            name = self._names[partition.topic]
             gaps[name] += position.gaps
             records[name] += position.gap_records
         for name in gaps:

@@ -82,6 +82,13 @@ async def until_read(cluster: Cluster, process: Process, topic: str, number: int
             await asyncio.sleep(0.02)
 
 
+async def put_and_read(cluster: Cluster, process: Process, topic: str, number: int) -> None:
+    """So many records, and one life of a process that reads them all."""
+    await put(cluster, topic, number)
+    async with run(cluster, process):
+        await until_read(cluster, process, topic, number)
+
+
 async def stops(cluster: Cluster, process: Process, *, accept_gap: bool = False) -> None:
     """Raises what it stops with."""
     async with run(cluster, process, accept_gap=accept_gap) as task:
@@ -97,9 +104,7 @@ async def outputs(cluster: Cluster) -> list[list[tuple[bytes, bytes]]]:
 async def test_what_was_deleted_unread_is_refused_and_counted_once(
     cluster: Cluster, process: Process, topic: str
 ) -> None:
-    await put(cluster, topic, 30)
-    async with run(cluster, process):
-        await until_read(cluster, process, topic, 30)
+    await put_and_read(cluster, process, topic, 30)
     await put(cluster, topic, 30)
     read = await positions(cluster, process, topic)
     for tp, position in read.items():
@@ -122,9 +127,7 @@ async def test_what_was_deleted_unread_is_refused_and_counted_once(
 async def test_a_gap_is_committed_though_nothing_comes_after_it(
     cluster: Cluster, process: Process, topic: str
 ) -> None:
-    await put(cluster, topic, 30)
-    async with run(cluster, process):
-        await until_read(cluster, process, topic, 30)
+    await put_and_read(cluster, process, topic, 30)
     await put(cluster, topic, 30)
     for tp, position in (await positions(cluster, process, topic)).items():
         await cluster.delete_until(tp, 2 * position)
@@ -141,9 +144,7 @@ async def test_a_topic_made_anew_is_told_by_its_id(
     cluster: Cluster, process: Process, topic: str
 ) -> None:
     """It is filled past the positions: offsets say nothing."""
-    await put(cluster, topic, 30)
-    async with run(cluster, process):
-        await until_read(cluster, process, topic, 30)
+    await put_and_read(cluster, process, topic, 30)
     await cluster.remake(topic)
     await put(cluster, topic, 60)
     before = await outputs(cluster)
@@ -164,9 +165,7 @@ async def test_a_topic_made_anew_is_told_by_its_id(
 async def test_of_a_topic_made_anew_what_is_gone_again_is_counted(
     cluster: Cluster, process: Process, topic: str
 ) -> None:
-    await put(cluster, topic, 30)
-    async with run(cluster, process):
-        await until_read(cluster, process, topic, 30)
+    await put_and_read(cluster, process, topic, 30)
     await cluster.remake(topic)
     await put(cluster, topic, 30)
     for tp in await positions(cluster, process, topic):
@@ -214,9 +213,7 @@ async def test_partitions_added_stop_the_process(
 @pytest.mark.parametrize("changelog", [LIFECYCLES, TOTALS])
 async def test_a_changelog_made_anew_is_no_gap(cluster: Cluster, changelog: str) -> None:
     """What was counted would be counted again, or be missing."""
-    await put(cluster, STATUSES, 30)
-    async with run(cluster, JOINER):
-        await until_read(cluster, JOINER, STATUSES, 30)
+    await put_and_read(cluster, JOINER, STATUSES, 30)
     await cluster.remake(changelog)
     for accept_gap in (False, True):
         with pytest.raises(PositionLost, match=f"{changelog} was made anew.*begin anew"):
@@ -225,9 +222,7 @@ async def test_a_changelog_made_anew_is_no_gap(cluster: Cluster, changelog: str)
 
 
 async def test_a_changelog_made_anew_is_told_without_state(cluster: Cluster) -> None:
-    await put(cluster, STATUSES, 30)
-    async with run(cluster, JOINER):
-        await until_read(cluster, JOINER, STATUSES, 30)
+    await put_and_read(cluster, JOINER, STATUSES, 30)
     cluster.lose_stores()
     await cluster.remake(LIFECYCLES)
     with pytest.raises(PositionLost, match="lifecycles was made anew"):
@@ -240,9 +235,7 @@ def memory() -> MemoryCluster:
 
 async def test_a_commit_that_fails_counts_no_gap_twice() -> None:
     cluster = memory()
-    await put(cluster, STATUSES, 3)
-    async with run(cluster, JOINER):
-        await until_read(cluster, JOINER, STATUSES, 3)
+    await put_and_read(cluster, JOINER, STATUSES, 3)
     await cluster.delete_until(TopicPartition("test.statuses", 0), 3)
     await put(cluster, STATUSES, 3)
     await cluster.delete_until(TopicPartition("test.statuses", 0), 5)
@@ -257,9 +250,7 @@ async def test_a_commit_that_fails_counts_no_gap_twice() -> None:
 async def test_a_log_that_was_cut_is_read_again() -> None:
     """An unclean leader: what it still has was read, or is new. Neither is left out."""
     cluster = memory()
-    await put(cluster, STATUSES, 9)
-    async with run(cluster, JOINER):
-        await until_read(cluster, JOINER, STATUSES, 9)
+    await put_and_read(cluster, JOINER, STATUSES, 9)
     del cluster.log.entries[TopicPartition("test.statuses", 0)][5:]
     with pytest.raises(PositionLost, match="it ends at 5"):
         await stops(cluster, JOINER)
@@ -273,9 +264,7 @@ async def test_a_log_that_was_cut_is_read_again() -> None:
 async def test_positions_without_ids_are_believed_and_given_them() -> None:
     """As an older version saved them: they count as far as the log has them."""
     cluster = memory()
-    await put(cluster, STATUSES, 3)
-    async with run(cluster, JOINER):
-        await until_read(cluster, JOINER, STATUSES, 3)
+    await put_and_read(cluster, JOINER, STATUSES, 3)
     key = positions_key("join", 0)
     old = {"v": 1, "next": saved_positions(cluster, key).next}
     cluster.log.put("test.totals", 0, key, encode(old))
