@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from sendtrace.local.kafka import LocalKafka
 from sendtrace.local.postgres import LocalPostgres
 from sendtrace.runtime import topics
+from sendtrace.runtime.kafka import no_fencing_unheard
 from sendtrace.runtime.settings import Settings
 
 from chaos.brokers import Brokers, running_brokers
@@ -42,6 +44,8 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(NamedTestsRan(config))
+    # As in every process; here it would be printed after the results.
+    logging.getLogger("asyncio").addFilter(no_fencing_unheard)
 
 
 def pytest_report_header() -> list[str]:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from schemas import topics
 from sendtrace.runtime.leave import LeaveGroup, refuse_errors
@@ -30,6 +30,17 @@ STOP_TIMEOUT_SECONDS = 10.0
 LEAVE_TIMEOUT_MS = 5_000
 
 log = logging.getLogger(__name__)
+
+
+def no_fencing_unheard(record: logging.LogRecord) -> bool:
+    """A filter for asyncio's logger: a fencing is told to the engine, which acts on it.
+
+    aiokafka keeps it in the waiters of the transaction too, and nobody waits for those any more
+    ("Future exception was never retrieved", and a traceback).
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, ProducerFenced | InvalidProducerEpoch)
+
 
 Partition = TopicPartition
 Record = ConsumerRecord

@@ -20,6 +20,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
 
+from sendtrace.runtime.kafka import no_fencing_unheard
+
 
 def configure_logging(level: str) -> None:
     """One JSON object a line on stderr."""
@@ -35,6 +37,7 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("asyncio").addFilter(no_fencing_unheard)
 
 
 # Longer than what a loop waits for on purpose: a commit (15 s), the group's word (5 s), clients

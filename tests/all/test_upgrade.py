@@ -1,8 +1,9 @@
 """A rolling restart from older code to this and back, under load, loses and doubles nothing.
 
 The older code is the last commit whose product code differs from the tree under test, or the one
-that ``TEST_UPGRADE_FROM`` names. Where there is none (a clone of one commit, no git), this code is
-used for both: that is printed, and shows no more than a rolling restart.
+that ``TEST_UPGRADE_FROM`` names. Code from before formats were numbered is no such code: nothing
+was promised of it. Where there is none (a clone of one commit, no git), this code is used for both:
+that is printed, and shows no more than a rolling restart.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from chaos.processes import PIPELINE, Processes, running_processes
 
 ROOT = Path(__file__).parents[2]
 CODE = ("ingest", "processors", "schemas", "sendtrace", "sinks")
+# Whoever has it numbers its formats.
+FORMATS = "schemas/formats.py"
 RATE = 60
 # The longest that a message of this day takes.
 CALM_SECONDS = 6.0
@@ -43,12 +46,13 @@ def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def commit_before() -> str | None:
-    """The last commit with other product code than this tree."""
+    """The last commit with other product code than this tree, if its formats have numbers."""
     if named := os.environ.get("TEST_UPGRADE_FROM"):
         return named
     for commit in git("rev-list", "--first-parent", "HEAD").stdout.decode().split():
         if git("diff", "--quiet", commit, "--", *CODE).returncode == 1:
-            return commit
+            promised = git("cat-file", "-e", f"{commit}:{FORMATS}").returncode == 0
+            return commit if promised else None
     return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from prometheus_client import CollectorRegistry
 
 from sendtrace.runtime import service
@@ -40,3 +42,20 @@ async def test_livez_says_what_is_stuck_and_readyz_stays_as_it_is(
         assert await get("/livez") == (200, "ok")
         health.live = False
         assert (await get("/livez"))[0] == 503
+
+
+def test_a_fencing_that_nobody_waits_for_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+
+    def leave_unheard(error: Exception) -> None:
+        loop.create_future().set_exception(error)
+
+    with caplog.at_level("ERROR", "asyncio"):
+        leave_unheard(ProducerFenced())
+        leave_unheard(InvalidProducerEpoch())
+        assert caplog.records == []
+        leave_unheard(ValueError("of ours"))
+        assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
+            "of ours"
+        ]
+    loop.close()
