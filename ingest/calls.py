@@ -132,7 +132,7 @@ def _time(text: str | None, index: int, name: str) -> int | None:
 
 
 def _send_id(call: _Call) -> str:
-    """Hash of account, request bytes, answer bytes and request time (RULES section 2)."""
+    """Hash of account, request bytes, answer bytes and request time (docs/rules.md 2)."""
     status = str(call.answer.status) if call.answer else ""
     body = bytes(call.answer.body) if call.answer else b""
     digest = hashlib.blake2b(digest_size=16)

@@ -1,6 +1,6 @@
 """Every answer the edge can give, in one table: when, what is stored, what the caller does.
 
-Vonage retries only on 429 and 5xx (FACTS section 7), so this is the rule: what a setting or a
+Vonage retries only on 429 and 5xx (docs/vonage.md 7), so this is the rule: what a setting or a
 machine of ours can mend is 503, what nothing ever mends is a 4xx. ``python -m ingest.errors``
 prints the table as docs/edge.md has it.
 """

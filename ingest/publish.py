@@ -5,10 +5,10 @@ waits longer than the budget, whatever Kafka does:
 
 1. A batch that is not handed to the producer within the budget is dropped: its requests got 503.
 2. One that is handed over and not acknowledged in time stays charged to the bytes in flight until
-   the producer has done with it, since it may still be written (AIOKAFKA rows 10 and 29). It is
+   the producer has done with it, since it may still be written (docs/aiokafka.md 9 and 10). It is
    never sent again by us: the requests got 503, Vonage sends them again.
-3. A batch that fails makes its producer suspect (rows 11, 21 and 26: one failure spoils those that
-   follow): the producer is replaced, and what waits meanwhile goes through the new one.
+3. A batch that fails makes its producer suspect, since one failure spoils those that follow
+   (docs/aiokafka.md 5): it is replaced, and what waits meanwhile goes through the new one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sendtrace.runtime.settings import Settings
 # at most 1,000 in all but odd ones.
 RECORD_OVERHEAD_BYTES = 1_000
 # One on its way and one behind it: aiokafka sends one request per broker at a time, so that more
-# would only make smaller batches.
+# would only make smaller batches (docs/aiokafka.md 14).
 _SENDING_LIMIT = 2
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from schemas.vonage.signing import (
 )
 from sendtrace.runtime.accounts import Account, Accounts, Policy
 
-# Vonage repeats a receipt for 72 h (FACTS section 7).
+# Vonage repeats a receipt for 72 h (docs/vonage.md 7).
 SMS_STALE_AFTER_S = 73 * 3600.0
 
 Kind = Literal["messages", "sms", "receipt", "unknown"]

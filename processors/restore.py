@@ -21,7 +21,7 @@ READ_TIMEOUT_SECONDS = 30.0
 
 
 async def bounds_of(reader: Consumer, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
-    """Quick before anything is fetched; after that the answer waits behind a long poll."""
+    """Before anything is fetched, or the answer waits behind a long poll (docs/aiokafka.md 34)."""
     wanted = list(partitions)
     begins = await reader.beginning_offsets(wanted)
     ends = await reader.end_offsets(wanted)
@@ -92,7 +92,7 @@ async def _read(
             else:
                 values += [_value(record, stage) for record in records]
         for tp in behind:
-            # The position counts control records too; last offset + 1 would never reach the end.
+            # Control records count too: last offset + 1 may never reach it (docs/aiokafka.md 29).
             following[tp] = await reader.position(tp)
         progressed = {tp for tp in behind if following[tp] >= ends[tp]}
         if batches or progressed:

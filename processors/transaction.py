@@ -5,7 +5,7 @@ offsets. The commit keeps this order (its numbers stand in the code):
 
 1. Ask the stage what changed; encode totals and ``@positions``.
 2. Begin the transaction; send every batch.
-3. Await every send's future: a failed send does not stop aiokafka's commit (AIOKAFKA 3).
+3. Await every send's future: a failed send does not stop aiokafka's commit (docs/aiokafka.md 4).
 4. Add the group's offsets (they serve lag tools only).
 5. Commit.
 6. Only then write the store, so that it is never ahead of Kafka.
@@ -13,7 +13,7 @@ offsets. The commit keeps this order (its numbers stand in the code):
 Whatever fails in 2 to 5, the producer is replaced and the task recovers, which always is the full
 sequence: drop what is uncommitted, InitProducerId (fences a zombie, ends its transaction), read the
 own partition of the changelog and of ``totals`` to the end, take the positions from there. A
-producer that inits anew and goes on from its own position doubles records (AIOKAFKA 23).
+producer that inits anew and goes on from its own position doubles records (docs/aiokafka.md 3).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from sendtrace.runtime.positions import Bounds, Gap, Saved, refuse
 from sendtrace.runtime.reading import open_reader
 from sendtrace.runtime.task import Fenced, PositionLost, StartOver
 
-# With the broker away aiokafka's awaits never end (AIOKAFKA 10): every one of ours does.
+# With the broker away aiokafka's awaits never end (docs/aiokafka.md 9): every one of ours does.
 INIT_TIMEOUT_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ class TransactionTask:
             async with asyncio.timeout(self._config.commit_timeout_seconds):
                 ends = await self._transaction(producer, changes, totals)  # 2 to 5
         except (ProducerFenced, InvalidProducerEpoch, IllegalOperation) as error:
-            # aiokafka says IllegalOperation when it learns between two sends that it is fenced.
+            # It says IllegalOperation when fenced between two sends (docs/aiokafka.md 6).
             raise Fenced(str(error)) from error
         except (KafkaError, TimeoutError) as error:
             raise StartOver(f"{type(error).__name__}: {error}") from error

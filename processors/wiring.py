@@ -148,7 +148,7 @@ async def running(
 
 
 async def _join(consumer: Consumer) -> None:
-    """Start a member. aiokafka waits for its first assignment for ever."""
+    """Start a member. aiokafka waits for its first assignment for ever (docs/aiokafka.md 24)."""
     try:
         async with asyncio.timeout(JOIN_TIMEOUT_SECONDS):
             await consumer.start()
@@ -162,7 +162,7 @@ async def _join(consumer: Consumer) -> None:
 def _instance(directory: Path, process: Process) -> Iterator[str]:
     """The static member's id, kept in the state directory and held under its lock.
 
-    Two processes with one id would displace each other for ever (AIOKAFKA 27).
+    Two processes with one id would displace each other for ever (docs/aiokafka.md 22).
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:

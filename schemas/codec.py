@@ -25,7 +25,7 @@ TYPE_STATUS = "com.vonage.messages.status.v1"
 TYPE_STATUS_V01 = "com.vonage.messages.status.v0_1"
 TYPE_INBOUND = "com.vonage.messages.inbound.v1"
 TYPE_INBOUND_V01 = "com.vonage.messages.inbound.v0_1"
-# Also the Alerts API's: only the joined send tells them apart (FACTS section 1).
+# Also the Alerts API's: only the joined send tells them apart (docs/vonage.md 1).
 TYPE_RECEIPT = "com.vonage.sms.receipt.v1"
 TYPE_SMS_INBOUND = "com.vonage.sms.inbound.v1"
 TYPE_SEND = "com.sendtrace.send.v1"

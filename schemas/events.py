@@ -5,7 +5,7 @@ record becomes one :class:`Send` per message. Unknown stays None: nothing is gue
 no field stands for are not kept: the bytes in the input topics are (docs/decisions/0006).
 
 All times are microseconds since 1970 UTC (``_us``), money is in 1e-8 units of its currency
-(``cost_units``). Text is cut when decoded, so that 64 facts fit in 256 KiB (RULES section 1).
+(``cost_units``). Text is cut when decoded, so that 64 facts fit in 256 KiB (docs/rules.md 1).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Fact(Struct, frozen=True, omit_defaults=True, kw_only=True):
     error_title: str | None = None
     error_instance: str | None = None
     version: Version | None = None  # of the Messages webhook: some codes differ
-    mended: bool = False  # the time had backslashes in it (RULES section 6)
+    mended: bool = False  # the time had backslashes in it (docs/rules.md 6)
     segments_detail: tuple[Segment, ...] | None = None  # merged entry by entry, by index
     workflow_item: int | None = None  # 1 is the message asked for, more is failover
     workflow_items: int | None = None
@@ -106,7 +106,7 @@ class Inbound(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A message that came in, or one part of it (SMS API). Without its text, unless asked for.
 
     Parts are put together by (sender, recipient, concat_ref); some carriers send parts without
-    any mark (FACTS section 2).
+    any mark (docs/vonage.md 2).
     """
 
     message_id: str

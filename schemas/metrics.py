@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-# Provider clocks tick in whole seconds (FACTS section 4): buckets under a second would lie.
+# Provider clocks tick in whole seconds (docs/vonage.md 4): buckets under a second would lie.
 LATENCY_BUCKETS_MS: tuple[int, ...] = (
     1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
     1_800_000, 3_600_000, 10_800_000, 43_200_000, 86_400_000, 259_200_000,

@@ -2,7 +2,7 @@
 
 Money is an integer of 1e-8 units (the eight decimals that Vonage prints). Times are integers of
 microseconds since 1970 UTC, with the step of the clock that told them beside them, because two
-clocks may only be compared at the coarser step (RULES section 4).
+clocks may only be compared at the coarser step (docs/rules.md 4).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def money(text: object) -> int | None:
 def time_us(text: object) -> tuple[int, int] | None:
     """Microseconds since 1970 and the step of the clock that said so; None if it is no time.
 
-    A time without a zone is UTC: every captured ``message-timestamp`` is (FACTS section 2).
+    A time without a zone is UTC: every captured ``message-timestamp`` is (docs/vonage.md 2).
     """
     if not isinstance(text, str):
         return None

@@ -1,4 +1,4 @@
-"""The country of a phone number, from its digits alone (RULES section 6).
+"""The country of a phone number, from its digits alone (docs/rules.md 6).
 
 Only for channels whose addresses are numbers: Messenger ids are digits too. A short code, a name
 and a number that no country has are of none; nor are ships', satellites' and free international

@@ -47,7 +47,7 @@ START_POLL_MS = 50
 POLL_LIMIT_RECORDS = 2_000
 # How often Kafka is asked where the topic ends: lag, and the proof that it still answers.
 WATCH_SECONDS = 2.0
-# A consumer of aiokafka may hang after a broker restart without an exception (AIOKAFKA 14).
+# A consumer of aiokafka may hang after a broker restart without an exception (docs/aiokafka.md 28).
 STUCK_SECONDS = 60.0
 # The share of time that rendering may take: a small page is fresh, a large one costs no more.
 RENDER_SHARE = 0.25
@@ -141,7 +141,7 @@ async def _unread(
     """Takes those out of ``missing`` that were read to the end; answers the rest.
 
     By position: the last offsets of a partition may be control records, which are never handed
-    out, so that the last record's offset + 1 may never reach the end (AIOKAFKA 16).
+    out, so that the last record's offset + 1 may never reach the end (docs/aiokafka.md 29).
     """
     for partition in list(missing):
         if await reader.position(partition) >= ends[partition]:

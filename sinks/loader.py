@@ -61,7 +61,7 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
 # A database away for longer is no restart or failover: end, and be started again from outside.
 TRIES = 120
-# With the broker away aiokafka's awaits never end (AIOKAFKA 10).
+# With the broker away aiokafka's awaits never end (docs/aiokafka.md 9).
 QUARANTINE_ACK_SECONDS = 30.0
 TOPICS = (LIFECYCLES, ROLLUPS, INBOUND)
 # Retention goes in small steps between the writes: some 50 ms each.

@@ -1,4 +1,4 @@
-"""The table of docs/architecture.md: each rule, its function, its test; and whether those ran.
+"""The table of docs/rules.md: each rule, its function, its test; and whether those ran.
 
 A run of a whole folder of tests/ (``pytest``, ``pytest tests/unit``) fails if one of its named
 tests did not run and pass: it was removed, renamed, skipped, deselected or ignored, by whatever
@@ -15,20 +15,15 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-DOCUMENT = TESTS.parent / "docs/architecture.md"
+DOCUMENT = TESTS.parent / "docs/rules.md"
 ROW = re.compile(r"^\| (?P<rule>.+?) \| `(?P<function>[\w.]+)` \| `(?P<test>[\w/.:]+)` \|$", re.M)
 # Options that look for some tests.
 SEARCHES = ("-k", "-m", "--lf", "--last-failed", "--sw", "--stepwise")
 
 
-def section() -> str:
-    """The rules, as the document has them."""
-    _, _, rest = DOCUMENT.read_text().partition("\n## The rules\n")
-    return re.split(r"^## ", rest, maxsplit=1, flags=re.M)[0]
-
-
 def rows() -> list[dict[str, str]]:
-    return [match.groupdict() for match in ROW.finditer(section())]
+    """The rules, as the document has them."""
+    return [match.groupdict() for match in ROW.finditer(DOCUMENT.read_text())]
 
 
 def named() -> set[str]:
@@ -67,7 +62,7 @@ class NamedTestsRan:
         if self._missing:
             terminalreporter.section("rules without their test", red=True)
             terminalreporter.line(
-                "docs/architecture.md names these, and they did not run and pass in this run of "
+                "docs/rules.md names these, and they did not run and pass in this run of "
                 "the whole folder. Name a file or a folder below to run less."
             )
             for name in self._missing:

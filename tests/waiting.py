@@ -40,7 +40,7 @@ async def end(*tasks: asyncio.Task[Any] | None, seconds: float) -> None:
 
     ``inner.cancel(); await inner`` in a task loses one that comes before ``inner`` has ended: it
     goes to ``inner``, which was cancelled anyway, and the task goes on for ever. aiokafka does that
-    in every rebalance.
+    in every rebalance (docs/aiokafka.md 27).
     """
     running = {task for task in tasks if task is not None}
     deadline = asyncio.get_running_loop().time() + seconds

@@ -5,7 +5,7 @@
 2. ``expired`` means that nobody confirmed: ``no_confirmation``, not a failure of content or number.
 3. A failure that names no code is ``unknown``. A code that the catalogue does not have is data too.
 
-Source: RULES section 3; the catalogue is ``schemas/vonage/errors.py``.
+Source: docs/rules.md 3; the catalogue is ``schemas/vonage/errors.py``.
 """
 
 from __future__ import annotations

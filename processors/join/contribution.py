@@ -11,7 +11,7 @@ subtracted. An aggregated one is kept out.
 Moves are only counted when they happen, by the pair of standings that they go from and to; they are
 worked into the counters once, before they are written. Many messages make the same few moves.
 
-Source: docs/architecture.md (Totals), RULES sections 4 and 5.
+Source: docs/architecture.md (Totals), docs/rules.md 4 and 5.
 """
 
 from __future__ import annotations

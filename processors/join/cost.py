@@ -8,7 +8,7 @@
 4. Never multiplied by segments [U: whether usage.price is per message or per segment].
 5. Receipts have no currency: the account's default, and ``currency_source`` says so.
 
-Source: RULES section 5.
+Source: docs/rules.md 5.
 """
 
 from __future__ import annotations

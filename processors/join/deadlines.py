@@ -14,7 +14,7 @@
 4. A failover item after the first has no send of its own, so none is missed.
 5. All durations are divided by the policy's time scale.
 
-Source: RULES section 3.
+Source: docs/rules.md 3.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The decisions stand one to a file, each with its table: which facts count (readi
 message it is (known.py), the outcome (outcome.py over statuses.py), code and category (codes.py),
 latencies (latency.py), cost (cost.py), flags (flags.py). Here they become one summary.
 
-Source: RULES sections 3 to 5 and 7.
+Source: docs/rules.md 3 to 5 and 7.
 """
 
 from __future__ import annotations

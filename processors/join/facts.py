@@ -13,7 +13,7 @@
 5. An erase beats all: only the id and the time of the erasure stay, whatever comes later.
 
 So union is commutative, associative and idempotent: any order of the same events, with any
-repetition, gives the same bytes. Property tests hold that. Source: RULES section 1.
+repetition, gives the same bytes. Property tests hold that. Source: docs/rules.md 1.
 """
 
 from __future__ import annotations

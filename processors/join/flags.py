@@ -17,7 +17,7 @@
 | unknown_code | the code is not in the catalogue |
 
 ``late`` is told by arrival alone, never by an overdue fact, and by the deadline without gaps: which
-gaps there were is not in the set. Source: RULES sections 1, 3, 4 and 6.
+gaps there were is not in the set. Source: docs/rules.md 1, 3, 4 and 6.
 """
 
 from __future__ import annotations

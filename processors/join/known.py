@@ -7,7 +7,7 @@
 4. Of a failover only the primary has a send: it is item 1.
 5. Test traffic: configured accounts, prefixes of client references, the sandbox's host.
 
-Source: RULES sections 2, 6 and 7.
+Source: docs/rules.md 2, 6 and 7.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@
 4. ``scts`` is never a clock. A receipt's time is when Vonage began to push it: an upper bound.
 5. The first status is the one with the earliest provider time, so that later ones change nothing.
 
-Source: RULES section 4.
+Source: docs/rules.md 4.
 """
 
 from __future__ import annotations

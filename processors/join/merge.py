@@ -7,7 +7,7 @@
    (ours before the client's).
 4. Segments merge one by one, by index.
 
-Each rule is commutative, associative and idempotent, so their product is. Source: RULES section 1.
+Each rule is commutative, associative and idempotent, so their product is. Source: docs/rules.md 1.
 """
 
 from __future__ import annotations

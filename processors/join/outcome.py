@@ -14,7 +14,7 @@
    So WhatsApp, Viber and Messenger never end ``missing`` once submitted.
 7. Else ``pending``.
 
-Source: RULES section 3.
+Source: docs/rules.md 3.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Durations are in seconds and divided by ``time_scale``, so that days pass in seconds in tests.
 Timestamps never are. Every default stands with its reason.
 
-Source: RULES sections 1, 3, 5 and 7.
+Source: docs/rules.md 1, 3, 5 and 7.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     callback_hosts: frozenset[str] = frozenset()  # ours: a `callback` elsewhere never reaches us
     deadlines: Deadlines = Deadlines()
     deadlines_of: Mapping[Scope, Deadlines] = msgspec.field(default_factory=dict)
-    # Vonage's longest step between two attempts: 15 minutes (FACTS section 7).
+    # Vonage's longest step between two attempts: 15 minutes (docs/vonage.md 7).
     retry_step_seconds: float = 900
     # Past a deadline and its grace the engine fires it.
     grace_seconds: float = 60

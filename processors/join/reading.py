@@ -6,7 +6,7 @@ its parents. Without a send nothing is foreign.
 Of a field that several facts know, the value is that of the first in the order of the set (read
 and delivered, failures, the rest; then by bytes): a function of the set, and near to the outcome.
 
-This is the hottest code of the joiner: plain loops, positional structs. Source: RULES section 1.
+This is the hottest code of the joiner: plain loops, positional structs. Source: docs/rules.md 1.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A group is all that follows from the same few fields. There are few different on
 messages, so each group is worked out once and remembered (the functions are pure): what is left per
 message is a look-up. Senders and networks are groups of their own, because they are many.
 
-Source: RULES section 7; the catalogue is ``schemas/metrics.py``.
+Source: docs/rules.md 7; the catalogue is ``schemas/metrics.py``.
 """
 
 from __future__ import annotations

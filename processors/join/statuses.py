@@ -6,7 +6,7 @@
    word alone is `unknown` (see outcome.py).
 4. ``kept`` is the class rank under the bound of 64 facts: what decides is cut last.
 
-Source: RULES sections 1 and 3.
+Source: docs/rules.md 1 and 3.
 """
 
 from __future__ import annotations

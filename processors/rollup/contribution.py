@@ -1,7 +1,7 @@
 """What a rollup adds to the totals: one send or workflow, by its outcome.
 
 The counters move as those of messages do: see processors/join/contribution.py. So rates per
-workflow stand beside rates per message (RULES section 2).
+workflow stand beside rates per message (docs/rules.md 2).
 """
 
 from __future__ import annotations

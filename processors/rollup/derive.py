@@ -9,7 +9,7 @@ Failover:
 4. delivered (or read) if any item is; open while any item is;
 5. else the outcome of the item with the highest number. Untried items count as nothing.
 
-Cost is summed, per currency. Source: RULES section 3 (Roll-up) and section 5.
+Cost is summed, per currency. Source: docs/rules.md 3 (Roll-up) and section 5.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 3. A workflow's id beats a send's: one failover item makes it a failover.
 4. A message that moved to another rollup, or was erased (parts.py), is kept with a mark.
 
-So union is commutative, associative and idempotent. Source: RULES section 3 (Roll-up).
+So union is commutative, associative and idempotent. Source: docs/rules.md 3 (Roll-up).
 """
 
 from __future__ import annotations

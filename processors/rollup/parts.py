@@ -8,7 +8,7 @@ what its part said holds nothing personal.
 Where the key changes the message moves, and both rollups are told: two records of one call may have
 two send ids, of which the first by bytes stays, and a workflow may be known late.
 
-Source: RULES sections 2 and 3.
+Source: docs/rules.md 2 and 3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers of the SMS and Alerts API in XML, as the list of messages that JSON has (FACTS 9).
+"""Answers of the SMS and Alerts API in XML, as the list that JSON has (docs/vonage.md 9).
 
 The order of elements varies, attributes have single quotes, elements may be empty, missing or
 unknown. A document type is refused: entities could blow up, and no answer has one.

@@ -1,4 +1,4 @@
-"""What a webhook is, told by its content: people point several APIs at one URL (FACTS section 1).
+"""What a webhook is, told by its content: people point several APIs at one URL (docs/vonage.md 1).
 
 The edge needs the topic and the key only; the bytes are parsed once here and go on unchanged.
 """
@@ -120,7 +120,7 @@ def _tell_messages(probe: _Probe) -> Told:
 
 def _may_be_json(content_type: str | None) -> bool:
     """No content type counts as JSON: one captured webhook came so. The Alerts API's reference
-    names json, jsonrequest, javascript, x-javascript and x-json (seed 3)."""
+    names json, jsonrequest, javascript, x-javascript and x-json (docs/vonage.md 1)."""
     media = sms.media_type(content_type)
     return not media or media.rpartition("/")[2].rpartition("+")[2] in _JSON_NAMES
 

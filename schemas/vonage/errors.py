@@ -2,10 +2,10 @@
 
 A table and a lookup. Codes come from people's carriers through several systems, so an unknown one
 is data too: an :class:`Error` with ``known=False``. Whether a message failed is never decided here
-but by its status alone (RULES section 3): ``delivered`` with 1300 and ``accepted`` with 7 exist.
+but by its status alone (docs/rules.md 3): ``delivered`` with 1300 and ``accepted`` with 7 exist.
 
-Sources: the seeds' tables, and FACTS sections 5 and 9 for the codes that only SDKs and single
-clients know (marked [U]) and for which codes of two APIs are the same.
+Sources: the tables of Vonage's references, and docs/vonage.md 5 for the codes that only SDKs and
+single clients know (marked [U]) and for which codes of two APIs are the same.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _problem(
 
 # fmt: off
 _SENDS = (
-    # The last column is the Messages code whose text is the same (FACTS section 5).
+    # The last column is the Messages code whose text is the same (docs/vonage.md 5).
     _send("0", "success", "none", "none", "nobody",
           "Taken for sending; whether it arrives is for the receipt to say."),
     _send("1", "throttled", "throttle", "temporary", "sender",

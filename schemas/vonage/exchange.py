@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from schemas.events import AnswerKind, Api, Send, Version
 
-# A gateway gave up: Vonage may have the message all the same (RULES section 2).
+# A gateway gave up: Vonage may have the message all the same (docs/rules.md 2).
 _GATEWAY_GAVE_UP = frozenset({502, 504})
 
 
@@ -86,7 +86,7 @@ def sends(exchange: Exchange, request: Request, parts: list[Part]) -> list[Send]
 
     Messages are parts of one send only where their recipient agrees; each further recipient gets a
     send id of its own, ``<send_id>-2`` and so on. Without an id of Vonage's the message id is
-    ``<send_id>.<part>`` (RULES section 2).
+    ``<send_id>.<part>`` (docs/rules.md 2).
     """
     groups: dict[str | None, list[Part]] = {}
     for part in parts:

@@ -1,6 +1,6 @@
 """Values as Vonage writes them: one reader per kind of value, shared by all parsers.
 
-``"null"``, the empty string and an absent key are alike (FACTS section 1). Numbers come as strings
+``"null"``, the empty string and an absent key are alike (docs/vonage.md 1). Numbers come as strings
 or as numbers. A value of another type is unknown, never an error: the rest of the webhook counts.
 """
 
@@ -98,7 +98,7 @@ def ident(value: object) -> str | None:
 
 
 def reference(value: object) -> str | None:
-    """A client reference as given: people's own text (RULES section 6)."""
+    """A client reference as given: people's own text (docs/rules.md 6)."""
     if type(value) is str:
         cut = value.replace("\0", "")[:CLIENT_REF_LENGTH]
         return cut if cut and cut != "null" else None
@@ -106,7 +106,7 @@ def reference(value: object) -> str | None:
 
 
 def address(value: object) -> str | None:
-    """A number or a sender's name. One was captured with a raw TAB before it (FACTS section 3)."""
+    """A number or a sender's name. One was captured with a raw TAB before it (docs/vonage.md 3)."""
     given = text(value, ID_TEXT_LENGTH)
     return given.strip() or None if given is not None else None
 
@@ -126,7 +126,7 @@ def count(value: object) -> int | None:
 
 
 def code(value: object) -> str:
-    """An error code as text; absent, null, empty and 0 are the same code: none (RULES 1)."""
+    """An error code as text; absent, null, empty and 0 are one code: none (docs/rules.md 1)."""
     given = word(value)
     if given is None:
         return ""
@@ -145,8 +145,8 @@ def provider_time(value: object) -> tuple[int, int] | tuple[None, None]:
 
 
 def message_timestamp(value: object) -> tuple[int | None, int | None, bool]:
-    """The SMS API's time, its step, and whether it had to be mended: a seed's own Alerts example
-    has backslashes in it (RULES section 6)."""
+    """The SMS API's time, its step, and whether it had to be mended: Vonage's own Alerts example
+    has backslashes in it (docs/vonage.md 2)."""
     is_mended = type(value) is str and "\\" in value
     at_us, step_us = provider_time(value.replace("\\", "") if type(value) is str else value)
     return at_us, step_us, is_mended
@@ -199,7 +199,7 @@ def known_id(value: object) -> str | None:
 def from_json(decode: Callable[[bytes], T], body: bytes) -> T:
     """Decode JSON; where a strict parser refuses, once more with what Vonage is known to send.
 
-    A captured webhook has a raw TAB inside a string (FACTS section 3). Raises NotUnderstoodError.
+    A captured webhook has a raw TAB inside a string (docs/vonage.md 3). Raises NotUnderstoodError.
     """
     try:
         return decode(body)

@@ -1,6 +1,6 @@
 """What somebody asks for in one word: STOP, HELP, or something else.
 
-The word itself is content and not kept (RULES section 6). The words are those that US carriers
+The word itself is content and not kept (docs/rules.md 6). The words are those that US carriers
 require a sender to honour; Vonage passes them on in ``keyword``, upper case as a rule.
 """
 

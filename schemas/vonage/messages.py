@@ -1,4 +1,4 @@
-"""Messages API: status webhooks of v1 and v0.1, for every channel (FACTS section 3, seeds 0 and 1).
+"""Messages API: status webhooks of v1 and v0.1, for every channel (docs/vonage.md 3).
 
 Both versions carry the same facts. v0.1 has objects for ``to`` and ``from`` and a numeric
 ``error.code``; one account may get both at once. Sends are in ``messages_send.py``, inbound
@@ -72,7 +72,7 @@ def kind_of(shape: Shape) -> tuple[Kind, Version]:
 
     A status has a ``status``. An inbound message has none; v0.1 puts it in ``message``, v1 has
     ``message_type``, but for SMS, which has only ``text``. v0.1 has objects for ``to`` and
-    ``from`` (FACTS section 1); an early specification requires nothing else of an inbound one.
+    ``from`` (docs/vonage.md 1); an early specification requires nothing else of an inbound one.
     """
     has_objects = type(shape.to) is dict or type(shape.sender) is dict
     if type(shape.status) is str and shape.status.strip(_BLANK) not in ("", "null"):

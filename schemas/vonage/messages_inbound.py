@@ -1,4 +1,4 @@
-"""Messages API: inbound messages of v1 and v0.1, for every channel (seeds 0 and 1, FACTS 1 and 3).
+"""Messages API: inbound messages of v1 and v0.1, for every channel (docs/vonage.md 1 and 3).
 
 v0.1 puts the message into ``message.content``, v1 beside the other keys, where only SMS has no
 ``message_type``. Parts of a long SMS are already put together here: ``sms.num_messages``.
@@ -92,7 +92,7 @@ def _channel(given: _Inbound) -> str | None:
 
 
 def _message_type(given: _Inbound, content: dict[str, Any]) -> str | None:
-    """An SMS has no type in v1, since it is always text (FACTS section 1)."""
+    """An SMS has no type in v1, since it is always text (docs/vonage.md 1)."""
     told = word(given.message_type) or word(content.get("type"))
     if told is None and type(given.text) is str:
         return "text"

@@ -1,4 +1,4 @@
-"""Messages API: what a send asks for and what the answer says, v1 and v0.1 (FACTS section 9).
+"""Messages API: what a send asks for and what the answer says, v1 and v0.1 (docs/vonage.md 9).
 
 The ttl is in seconds here and in milliseconds in the SMS API: the trap of the two.
 """

@@ -1,4 +1,4 @@
-"""Problem bodies: ``{type, title, detail, instance}`` (FACTS section 9).
+"""Problem bodies: ``{type, title, detail, instance}`` (docs/vonage.md 9).
 
 In the answer of a refused call ``title`` is text and the code is the fragment of ``type``, a number
 or a word; in a status webhook ``title`` is the code. Fragments are not reliable: what one means

@@ -37,7 +37,7 @@ def request_fields(query: bytes, content_type: str | None, body: bytes) -> dict[
 def answer_body(body: bytes) -> Any:
     """What an exchange holds of an answer: parsed JSON, else its text (XML is read later).
 
-    A mock answered 429 with the word Error, a proxy may answer with a page (FACTS section 9).
+    A mock answered 429 with the word Error, a proxy may answer with a page (docs/vonage.md 9).
     """
     try:
         return from_json(_decode_any, body)

@@ -1,4 +1,4 @@
-"""Signatures: the ``sig`` of the SMS API and the JWT of the Messages API (FACTS section 6).
+"""Signatures: the ``sig`` of the SMS API and the JWT of the Messages API (docs/vonage.md 6).
 
 Pure: a verdict is returned as data and nothing is raised, whatever comes in. Hashes and HMACs are
 the standard library's; why no JWT library is used stands in docs/decisions.

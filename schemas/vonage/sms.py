@@ -1,4 +1,4 @@
-"""SMS API: delivery receipts as query, form or JSON (FACTS section 2).
+"""SMS API: delivery receipts as query, form or JSON (docs/vonage.md 2).
 
 In a receipt ``to`` is the sender that was used and ``msisdn`` is the recipient: the names are
 inverted. Receipts of the US short-code Alerts API look the same; only the joined send tells them
@@ -38,7 +38,7 @@ decode_flat = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def media_type(content_type: str | None) -> str:
-    """Without parameters: Vonage sends ``...; charset=UTF-8`` too (FACTS section 1)."""
+    """Without parameters: Vonage sends ``...; charset=UTF-8`` too (docs/vonage.md 1)."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 
@@ -71,7 +71,7 @@ def kind_of(fields: Mapping[str, Any]) -> Kind:
     """What a webhook of the SMS API is. Raises NotUnderstoodError.
 
     A receipt has a status and no text. Receipts without ``scts`` are real, so it tells nothing
-    (FACTS section 1). No inbound message has a status, so beside one an empty or ``null`` text is
+    (docs/vonage.md 1). No inbound message has a status, so beside one an empty or ``null`` text is
     no text. A binary message has ``data`` or ``udh``, and one without any still has its type.
     """
     get = fields.get

@@ -1,4 +1,4 @@
-"""SMS API: inbound messages as query, form or JSON (FACTS section 2, seed 2).
+"""SMS API: inbound messages as query, form or JSON (docs/vonage.md 2).
 
 Here ``msisdn`` is the sender and ``to`` is our number, the other way round than in a receipt. A
 long text comes in parts, each a message of its own with an id of its own; ``concat-*`` ties them,
@@ -29,7 +29,7 @@ def decode_inbound(
 ) -> Inbound:
     """The event of an inbound message in any of its three forms. Raises NotUnderstoodError.
 
-    ``type=unicode`` is decoded once, by the form or by JSON, and never again (RULES section 6).
+    ``type=unicode`` is decoded once, by the form or by JSON, and never again (docs/rules.md 6).
     """
     fields = parse_fields(raw, content_type)
     get = fields.get

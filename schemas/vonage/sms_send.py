@@ -1,6 +1,6 @@
 """SMS API and Alerts API: what a send asks for and what the answer says, in JSON or XML.
 
-HTTP is 200 even on errors; each message of the answer has its own status (FACTS section 9). The
+HTTP is 200 even on errors; each message of the answer has its own status (docs/vonage.md 9). The
 Alerts API has a template in place of a text, no sender, and no receipt unless it is asked for.
 """
 

@@ -1,6 +1,6 @@
 """Parts of a Messages status that have several shapes: error, segments, workflow, pricing.
 
-Every alias that a specification, an SDK or a documentation page has is read (FACTS section 3).
+Every alias that a specification, an SDK or a documentation page has is read (docs/vonage.md 3).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def read_error(value: object) -> tuple[str, str | None, str | None]:
 
     v1: ``title`` is the code as a string or a number; where it is text, the fragment of ``type``
     has it. v0.1 and an early revision of v1: ``code`` and ``reason``. One SDK's fixture nests a
-    second ``error``, and one text has a list (FACTS section 3).
+    second ``error``, and one text has a list (docs/vonage.md 3).
     """
     if type(value) is list:
         value = next((item for item in value if type(item) is dict), None)

@@ -198,7 +198,8 @@ class _Pen:
             await producer.send_batch(batch, self._settings.topic(topic), partition=partition)
             for topic, partition, batch in batches
         ]
-        await asyncio.gather(*acks)  # a failed send does not stop aiokafka's commit (AIOKAFKA 3)
+        # A failed send does not stop aiokafka's commit (docs/aiokafka.md 4).
+        await asyncio.gather(*acks)
         await producer.commit_transaction()
 
     def _again(self, held: tuple[Record, Again]) -> Outgoing:

@@ -24,7 +24,7 @@ from sendtrace.runtime.settings import Settings
 
 # The broker's own limit of one batch is 1 MiB by default; a batch of ours stays below it.
 BATCH_LIMIT_BYTES = 900_000
-# A stop that waits for a broker that is away would hang for ever (AIOKAFKA row 17).
+# A stop that waits for a broker that is away would hang for ever (docs/aiokafka.md 41).
 STOP_TIMEOUT_SECONDS = 10.0
 # The process waits for it when it ends; the session timeout does the same later.
 LEAVE_TIMEOUT_MS = 5_000
@@ -36,7 +36,7 @@ def no_fencing_unheard(record: logging.LogRecord) -> bool:
     """A filter for asyncio's logger: a fencing is told to the engine, which acts on it.
 
     aiokafka keeps it in the waiters of the transaction too, and nobody waits for those any more
-    ("Future exception was never retrieved", and a traceback).
+    ("Future exception was never retrieved", and a traceback; docs/aiokafka.md 8).
     """
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, ProducerFenced | InvalidProducerEpoch)
@@ -152,12 +152,12 @@ class KafkaClients:
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer:
         """A member of a group. Positions come from us (seek), never from the group's offsets."""
         return self._consumer(
-            # Out of range is PositionLost: a reset would skip records in silence.
+            # Out of range is PositionLost: a reset would skip in silence (docs/aiokafka.md 30).
             auto_offset_reset="none",
             group_id=group,
             group_instance_id=instance_id,
             # Gives partition p of all topics to one member; the default would split them, and
-            # more than one assignor sends several JoinGroups (AIOKAFKA 8, 22).
+            # more than one assignor sends several JoinGroups (docs/aiokafka.md 20).
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=self._settings.session_timeout_ms,
             rebalance_timeout_ms=30_000,

@@ -42,7 +42,7 @@ POLL_LIMIT_RECORDS = 20_000
 # once. Reached with bodies of a kilobyte only by 32,000 records.
 COMMIT_LIMIT_BYTES = 32 * 1_048_576
 LAG_SECONDS = 1.0
-# aiokafka's commit asks a coordinator that is away until it is answered.
+# aiokafka's commit asks a coordinator that is away until it answers (docs/aiokafka.md 26).
 MEMBERSHIP_TIMEOUT_SECONDS = 5.0
 # How often tasks are told how far they have read: bounds how late a deadline is noticed.
 ADVANCE_SECONDS = 0.5
@@ -154,7 +154,7 @@ class Loop:
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         """A new assignment. Nothing of it is handed out before its task is restored."""
-        # Before any await, or getmany hands out records that no task is ready for (AIOKAFKA 4).
+        # Before any await, or getmany hands out records of tasks not ready (docs/aiokafka.md 17).
         self._consumer.pause(*partitions)
         self._assigned = frozenset(partitions)
         self._assignment = Assignment.NEW
@@ -187,7 +187,7 @@ class Loop:
         if running is None:
             running = self._tasks[key] = Running(self._make_task(key, partitions), partitions)
         if running.ready:
-            # Its own position: committed() right after a commit is stale (AIOKAFKA 24).
+            # Its own position: committed() right after a commit is stale (docs/aiokafka.md 2).
             self._go_on(running, running.next)
         elif running.state is State.UNRESTORED:
             self._restore(running)
@@ -372,7 +372,7 @@ class Loop:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """Only notes the assignment: restoring here would stop the heartbeat (AIOKAFKA 5)."""
+    """Only notes the assignment: restoring here would stop the heartbeat (docs/aiokafka.md 18)."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop

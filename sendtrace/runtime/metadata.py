@@ -1,8 +1,8 @@
 """Metadata with topic ids: aiokafka 0.14 asks with version 5 at most, which tells none.
 
 A topic that was deleted and made again has its name and another id: nothing else tells it from the
-old one for certain. Version 10 (KIP-516, brokers from 2.8 on) tells ids. Field lists:
-https://kafka.apache.org/protocol#The_Messages_Metadata
+old one for certain (docs/aiokafka.md 38). Version 10 (KIP-516, brokers from 2.8 on) tells ids.
+Field lists: https://kafka.apache.org/protocol#The_Messages_Metadata
 """
 
 from __future__ import annotations

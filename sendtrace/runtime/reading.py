@@ -25,7 +25,7 @@ async def open_reader(
     """A reader of these partitions, all paused, at their beginning.
 
     Assigned before anything is asked about them: offsets of a topic that is not in the client's
-    metadata yet cost it seconds of waiting.
+    metadata yet cost it seconds of waiting (docs/aiokafka.md 33).
     """
     reader = clients.reader()
     reader.assign(list(partitions))

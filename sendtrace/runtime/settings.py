@@ -95,11 +95,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     # the whole seconds that it is dated in can tell.
     time_scale: Annotated[float, Meta(ge=1, le=10_000)] = 1.0
     # How long to wait for what, per API and channel (sendtrace/runtime/deadlines.py). These are
-    # the durations of RULES; an entry left out keeps the one that stands here.
+    # the durations of docs/rules.md 3; an entry left out keeps the one that stands here.
     deadlines: str = "no_first_event=10m, no_send=5m, confirmation=72h, margin=1h"
     # Past a deadline and this the joiner takes silence for silence: clocks differ.
     grace_seconds: Seconds = 60.0
-    # Vonage's longest pause between two attempts (FACTS section 7): what was refused may come that
+    # Vonage's longest pause between two attempts (docs/vonage.md 7): what was refused may come that
     # much later. Moves deadlines, and marks what an edge accepts after a refusal of its own.
     retry_step_seconds: Seconds = 900.0
     # Hosts (comma between) that are our edge: a send whose `callback` names another is untracked.
@@ -107,8 +107,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     # Accounts and beginnings of client refs (comma between) that are test traffic: out of rates.
     test_accounts: str = ""
     test_client_ref_prefixes: str = ""
-    # Currency of receipts, which carry none, where the accounts file says nothing (FACTS: accounts
-    # are billed in EUR).
+    # Currency of receipts, which carry none, where the accounts file says nothing
+    # (docs/vonage.md 2).
     default_currency: Currency = "EUR"
     # A share of quarantined records above this stops a processor: a bad deploy must not drain.
     quarantine_ratio_limit: float = 0.5

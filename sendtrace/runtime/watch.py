@@ -1,7 +1,7 @@
 """The loop's watchdog: tells health what moves, and health tells ``/livez`` what has not for long.
 
 A consumer may hang though Kafka is well; its heartbeats go on in the background, so that it would
-keep its partitions for ever (AIOKAFKA 14). Watched are the loop's rounds, the wait for an
+keep its partitions for ever (docs/aiokafka.md 28). Watched are the loop's rounds, the wait for an
 assignment, and each partition that is fed: it must move, or be read to its end again and again.
 While Kafka does not answer, a restart would mend nothing: then all is excused.
 

@@ -1,7 +1,7 @@
 """How the simulator proves to be Vonage: by a JWT, by ``sig``, or by a secret path.
 
 Reads the edge's accounts file, but by itself: what the edge misreads must not be misread here in
-the same way. Every attempt is signed anew (FACTS section 7 does not say that Vonage does; it is
+the same way. Every attempt is signed anew (docs/vonage.md 7 does not say that Vonage does; it is
 the harder case: no two requests of one webhook are the same bytes).
 """
 

@@ -84,7 +84,7 @@ VERDICTS: Mapping[Ending | Fate, tuple[Verdict, Verdict]] = {
 }
 
 HOUR = 3600.0
-EXPIRES_AFTER_SECONDS = 72 * HOUR  # Vonage makes the receipt up (FACTS section 5)
+EXPIRES_AFTER_SECONDS = 72 * HOUR  # Vonage makes the receipt up (docs/vonage.md 5)
 SHORT_TTL_SECONDS = 300
 LATE_AFTER_SECONDS = 24 * HOUR
 
@@ -105,7 +105,7 @@ _WORDS: Mapping[Ending, str] = {
     "late": "delivered", "skewed": "delivered", "mended": "delivered", "strange": "failed",
     "contradicted": "delivered", "withdrawn": "revoked",
 }  # fmt: skip
-# What one API has no word for is told with the nearest that it has (FACTS section 5).
+# What one API has no word for is told with the nearest that it has (docs/vonage.md 5).
 _AS_RECEIPTS: Mapping[Ending, Ending] = {
     "read": "delivered", "undeliverable": "failed", "ttl_silent": "silent", "withdrawn": "unknown",
 }  # fmt: skip
@@ -157,7 +157,7 @@ def receipt_story(random: Random, drawn: Ending) -> Story:
             step = random.choice((("accepted", "0"), ("accepted", ""), ("buffered", "0")))
             return Story(ending, (Step(*step, 0.5),))
         case "retrying":
-            # 7 beside `accepted`: the carrier tries again, and nothing is final (FACTS section 5).
+            # 7 beside `accepted`: the carrier tries again, and nothing is final (docs/vonage.md 5).
             return Story(ending, (Step("accepted", "7", 0.5),))
     first: list[Step] = []
     # Two clocks disagree only where both speak.
@@ -184,7 +184,7 @@ def status_story(random: Random, drawn: Ending, is_chat: bool) -> Story:
         case "retrying":
             return Story(ending, (Step("submitted", "1220", 0.5),))
         case "read":
-            # WhatsApp leaves `delivered` out when both happen at once (FACTS section 3).
+            # WhatsApp leaves `delivered` out when both happen at once (docs/vonage.md 3).
             if random.random() < 0.2:
                 return Story(ending, (submitted, Step("read")))
             return Story(ending, (submitted, Step("delivered"), Step("read", "", READ_SECONDS)))

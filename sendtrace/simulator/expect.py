@@ -1,7 +1,8 @@
 """What must follow from what is told of a message: worked out by hand from Vonage's documents.
 
 It knows what was planned (an ending, a price, times), where the pipeline must find it out from
-payloads: so neither repeats the other's mistakes. Sources: FACTS and RULES by their sections.
+payloads: so neither repeats the other's mistakes. Sources: docs/vonage.md and docs/rules.md,
+by their sections.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sendtrace.simulator.ledger import Message, Rollup, RollupStanding, Standing
 from sendtrace.simulator.parties import Leg
 from sendtrace.simulator.webhook import Api, Told
 
-CURRENCY = "EUR"  # that of accounts and of usage (FACTS section 2)
+CURRENCY = "EUR"  # that of accounts and of usage (docs/vonage.md 2)
 SECOND_US, MILLISECOND_US = 1_000_000, 1_000
 # A message must be final an hour after min(ttl, 72 h), so that Vonage's last word can arrive.
 LONGEST_SECONDS, MARGIN_SECONDS = 72 * HOUR, HOUR
@@ -69,7 +70,7 @@ def message(tale: Tale) -> Message:
     send = tale.send
     return Message(
         message_id=tale.message_id,
-        # Their receipts look alike: only a send tells the two apart (FACTS section 1).
+        # Their receipts look alike: only a send tells the two apart (docs/vonage.md 1).
         api="sms_or_alerts" if tale.send is None and tale.api != "messages" else tale.api,
         planned_at_us=tale.planned_at_us,
         channel=tale.leg.channel,
@@ -139,7 +140,7 @@ def _network(tale: Tale) -> str | None:
     return code if tale.told or _has_estimate(tale) else None
 
 
-# --- money (FACTS sections 2 and 3, RULES section 5) ---
+# --- money (docs/vonage.md 2 and 3, docs/rules.md 5) ---
 
 
 def units(price: str) -> int:
@@ -178,7 +179,7 @@ def _has_estimate(tale: Tale) -> bool:
     )  # fmt: skip
 
 
-# --- time (FACTS section 4, RULES section 4) ---
+# --- time (docs/vonage.md 4, docs/rules.md 4) ---
 
 
 def _latencies(tale: Tale) -> dict[str, int | None]:
@@ -212,7 +213,7 @@ def _earliest(times_us: Sequence[int]) -> int | None:
     return min(times_us, default=None)
 
 
-# --- several messages (RULES section 3, Roll-up) ---
+# --- several messages (docs/rules.md 3, Roll-up) ---
 
 # A failure shows before a silence. Equal ones: the later.
 _WORST_FIRST = (

@@ -81,7 +81,7 @@ def _status_v1(
             "pricing": {"type": "regular", "pricing_model": "PMP", "category": "utility"},
             "conversation": {"id": "1234567890", "origin": {"type": "business_initiated"}},
         }
-    # An RCS status has no usage (FACTS section 3).
+    # An RCS status has no usage (docs/vonage.md 3).
     if leg.channel != "rcs" and _is_charged(leg, name):
         fields["usage"] = _usage(leg)
     if workflow is not None:
@@ -140,7 +140,7 @@ def inbound(leg: Leg, message_id: str, version: Version, at_us: int) -> Webhook:
             "text": leg.text,
         }
         if leg.channel == "sms":
-            # Of all channels, SMS alone has no message_type (FACTS section 1).
+            # Of all channels, SMS alone has no message_type (docs/vonage.md 1).
             keyword = leg.text.split()[0].upper()
             fields["sms"] = {"num_messages": str(leg.segments), "keyword": keyword}
             fields["usage"] = _usage(leg)

@@ -18,7 +18,7 @@ OWN_ID_SHARE = 0.5
 # What is tried before an SMS; v0.1 knows neither RCS nor failover.
 FAILOVER_FROM = ("rcs", "whatsapp", "viber_service")
 NOT_IN_OLD = ("rcs",)
-# How the first of a failover ends: only `rejected` is what triggers the next (FACTS section 8).
+# How the first of a failover ends: only `rejected` is what triggers the next (docs/vonage.md 8).
 _FIRST: dict[Ending, int] = {"rejected": 5, "delivered": 2, "read": 2, "intermediate": 1}
 # Vonage tells the segments' times, or only how many there are.
 DETAIL_SHARE = 0.5

@@ -142,7 +142,7 @@ def _number(random: Random, network: Network) -> str:
 
 
 def _price(random: Random, channel: str, network: Network) -> str:
-    # Per-message pricing of WhatsApp: its own price list, and here 0 (FACTS section 3).
+    # Per-message pricing of WhatsApp: its own price list, and here 0 (docs/vonage.md 3).
     if channel == "whatsapp" and random.random() < 0.5:
         return "0.00000000"
     return "0.08120000" if random.random() < OTHER_PRICE_SHARE else network.price

@@ -1,4 +1,4 @@
-"""When Vonage tries again, and when it gives up (FACTS section 7). Data."""
+"""When Vonage tries again, and when it gives up (docs/vonage.md 7). Data."""
 
 from __future__ import annotations
 

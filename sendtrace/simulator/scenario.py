@@ -73,7 +73,7 @@ class Shares(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     repeat: Share = 0.03
     overtaken: Share = 0.02  # a later webhook arrives before it
     lost: Share = 0.01  # of `submitted`: it never comes, what follows does
-    late_record: Share = 0.05  # a webhook beats the send's own record (FACTS section 7)
+    late_record: Share = 0.05  # a webhook beats the send's own record (docs/vonage.md 7)
     xml: Share = 0.2  # of the answers of the SMS and the Alerts API
 
 

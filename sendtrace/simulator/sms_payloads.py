@@ -15,7 +15,7 @@ from sendtrace.simulator.webhook import Api, Shape, Told, Webhook, moment, send_
 
 AnswerFormat = Literal["json", "xml"]
 
-# SMS API statuses of messages that were not taken, with their texts (FACTS section 9).
+# SMS API statuses of messages that were not taken, with their texts (docs/vonage.md 9).
 REFUSALS = (
     ("1", "Throughput Rate Exceeded - please wait [ 702 ] and retry"),
     ("1", "Throttled"),
@@ -161,7 +161,7 @@ def _answer(leg: Leg, items: list[Item], answer_format: AnswerFormat) -> object:
 
 def _message(leg: Leg, item: Item) -> dict[str, str]:
     if item.message_id is None:
-        # As captured: neither an id nor a recipient (FACTS section 8).
+        # As captured: neither an id nor a recipient (docs/vonage.md 8).
         return {"status": item.status, "error-text": item.error_text}
     return {
         "to": leg.recipient,

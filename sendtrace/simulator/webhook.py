@@ -90,7 +90,7 @@ def request(
         case "get":
             return Request("GET", path, query=urlencode(fields), shown_path=shown)
         case "form":
-            # With a parameter, as it was captured (FACTS section 1).
+            # With a parameter, as it was captured (docs/vonage.md 1).
             form = "application/x-www-form-urlencoded; charset=UTF-8"
             body = urlencode(fields).encode()
             return Request("POST", path, body=body, content_type=form, shown_path=shown)

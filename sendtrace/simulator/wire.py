@@ -37,7 +37,7 @@ from sendtrace.simulator.webhook import Request, Webhook
 
 _encode = msgspec.json.Encoder().encode
 
-# What Vonage was seen to send (FACTS section 1).
+# What Vonage was seen to send (docs/vonage.md 1).
 USER_AGENT = "Vonage/MessagingHUB/v1.0"
 # More would only queue in the edge; fewer would be the bottleneck.
 CONNECTIONS = 64

@@ -58,8 +58,8 @@ async def put_aside(
 async def records_of(
     clients: Clients, settings: Settings, name: str, expected: int = 0
 ) -> list[Record]:
-    """All of a topic. A commit's answer comes some milliseconds before its records (AIOKAFKA 24):
-    so many are waited for."""
+    """All of a topic. A commit's answer comes some milliseconds before its records
+    (docs/aiokafka.md 12): so many are waited for."""
     async with asyncio.timeout(60):
         while len(found := await _records_now(clients, settings, name)) < expected:
             await asyncio.sleep(0.02)

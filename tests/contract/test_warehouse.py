@@ -779,7 +779,7 @@ async def test_a_newer_versions_catalogue_is_left(postgres_dsn: str) -> None:
 
 
 def columns_of_rules() -> set[str]:
-    """RULES section 7, with the latencies and clocks that it means."""
+    """docs/rules.md 7, with the latencies and clocks that it means."""
     text = """message_id, send_id, part, parts, segments, workflow_id, api, channel, account,
         application, direction, traffic, sender, recipient, country, network_estimated,
         network_final, client_ref, outcome, is_final, outcome_at, outcome_clock, sent_at,

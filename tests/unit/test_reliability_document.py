@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from pathlib import Path
 
 import pytest
 
-from rules_table import TESTS
+from documents import TESTS, functions_in
 
 DOCUMENT = TESTS.parent / "docs/reliability.md"
 NAME = re.compile(r"`([\w/]+\.py)::(\w+)`")
@@ -39,8 +37,3 @@ def test_every_name_in_the_document_is_read() -> None:
 )
 def test_the_test_exists(path: str, function: str) -> None:
     assert function in functions_in(TESTS / path)
-
-
-def functions_in(path: Path) -> set[str]:
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return {n.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, kinds)}

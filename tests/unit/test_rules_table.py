@@ -1,39 +1,25 @@
-"""docs/architecture.md names a function and a test for every rule: they exist, and they ran."""
+"""docs/rules.md names a function and a test for every rule: they exist, and they ran."""
 
 from __future__ import annotations
 
-import ast
-import importlib
 import subprocess
 import sys
-from functools import reduce
 from pathlib import Path
 
 import pytest
 
-from rules_table import TESTS, named, owed, rows, section
+from documents import defined_in, functions_in
+from rules_table import DOCUMENT, TESTS, named, owed, rows
 
 ROWS = rows()
 
 
 def test_the_table_is_read_whole() -> None:
     heads = ("| rule |", "|---")
-    lines = [line for line in section().splitlines() if line.startswith("|")]
+    lines = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("|")]
     assert len(ROWS) == len([line for line in lines if not line.startswith(heads)])
     assert len(ROWS) > 120
     assert len({(row["rule"]) for row in ROWS}) == len(ROWS)
-
-
-def defined_in(name: str) -> object:
-    """The object of a dotted name: its module is the longest part that can be imported."""
-    parts = name.split(".")
-    for count in range(len(parts) - 1, 0, -1):
-        try:
-            module = importlib.import_module(".".join(parts[:count]))
-        except ModuleNotFoundError:
-            continue
-        return reduce(getattr, parts[count:], module)
-    raise LookupError(name)
 
 
 @pytest.mark.parametrize("name", sorted({row["function"] for row in ROWS}))
@@ -44,9 +30,7 @@ def test_the_function_exists(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({row["test"] for row in ROWS}))
 def test_the_test_exists(name: str) -> None:
     path, _, function = name.partition("::")
-    tree = ast.parse((TESTS / path).read_text())
-    tests = (ast.FunctionDef, ast.AsyncFunctionDef)
-    assert function in {node.name for node in ast.walk(tree) if isinstance(node, tests)}
+    assert function in functions_in(TESTS / path)
 
 
 def test_what_a_run_owes() -> None:

@@ -194,7 +194,7 @@ def test_what_cannot_be_told_apart_gets_the_strictest() -> None:
 
 
 def test_the_proven_account_counts_and_another_claim_is_told() -> None:
-    """RULES section 1: foreign facts are kept and ignored, with a flag and a counter."""
+    """docs/rules.md 1: foreign facts are kept and ignored, with a flag and a counter."""
     unsigned = urlencode({**RECEIPT, "api-key": "subaccount"}).encode()
     found = judged(unsigned, FORM, by=BY_TOKEN, token=True)
     assert found == Judged(Verdict.VALID, "abcd1234", "token", differs=True)

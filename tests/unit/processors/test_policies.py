@@ -35,7 +35,7 @@ def settings(tmp_path: Path, text: str = ACCOUNTS) -> Settings:
 
 
 def test_the_settings_as_shipped_are_the_policy_as_written() -> None:
-    """Two places, one truth: RULES' durations."""
+    """Two places, one truth: the durations of docs/rules.md 3."""
     assert policy_of(Settings()) == Policy()
 
 

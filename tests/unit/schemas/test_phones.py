@@ -1,4 +1,4 @@
-"""A number's country is what the phonenumbers package says (RULES section 6)."""
+"""A number's country is what the phonenumbers package says (docs/rules.md 6)."""
 
 from __future__ import annotations
 

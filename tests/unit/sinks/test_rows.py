@@ -30,7 +30,7 @@ from sinks.rows import (
 )
 
 AT = Version(topic_epoch=1, partition=2, offset=30)
-# RULES section 7 names them; `direction` is a default of the table.
+# docs/rules.md 7 names them; `direction` is a default of the table.
 FROM_THE_SEND = (
     "send_id", "part", "parts", "application", "encoding", "message_class", "pool_id", "entity_id",
     "content_id", "template",

@@ -1,4 +1,4 @@
-"""What a message counts for: the figures of RULES section 7."""
+"""What a message counts for: the figures of docs/rules.md 7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One cost per message: RULES section 5."""
+"""One cost per message: docs/rules.md 5."""
 
 from __future__ import annotations
 

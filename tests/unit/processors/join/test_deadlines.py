@@ -1,4 +1,4 @@
-"""Deadlines: silence becomes an event. RULES section 3."""
+"""Deadlines: silence becomes an event. docs/rules.md 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Latencies and their clocks: RULES section 4."""
+"""Latencies and their clocks: docs/rules.md 4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outcome: one row per rule of RULES section 3."""
+"""The outcome: one row per rule of docs/rules.md 3."""
 
 from __future__ import annotations
 

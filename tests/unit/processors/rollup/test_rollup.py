@@ -1,4 +1,4 @@
-"""Rollups: what became of a send with several messages. RULES section 3 (Roll-up)."""
+"""Rollups: what became of a send with several messages. docs/rules.md 3 (Roll-up)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content decides what a webhook is, not its URL (FACTS section 1)."""
+"""Content decides what a webhook is, not its URL (docs/vonage.md 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue is whole: each code of the seeds' tables, each reference of FACTS section 5."""
+"""The catalogue is whole: each code of Vonage's references, and those of docs/vonage.md 5."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MESSAGES_V01 = listed("""
 # Seed 002: x-errors of the SMS API, and its success. Seed 003: codes of a receipt.
 SENDS = listed("0 1 2 3 4 5 6 7 8 9 10 11 12 14 15 17 22 23 29 32 33")
 RECEIPTS = listed("0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 99")
-# FACTS section 5: what only SDKs, guides and single clients know.
+# docs/vonage.md 5: what only SDKs, guides and single clients know.
 MORE_SENDS = listed("13 16 18 19 20 101")
 MORE_RECEIPTS = listed("16 50 51 52 53 54 95")
 
@@ -147,7 +147,7 @@ def test_1360_says_different_things_by_version() -> None:
 
 
 def test_rows_that_people_act_on() -> None:
-    # RULES section 7: STOP and dead numbers; section 3: throttling is temporary, signing is ours.
+    # docs/rules.md 7: STOP and dead numbers; section 3: throttling is temporary, signing is ours.
     for family, code in (("dlr", "9"), ("messages", "1240"), ("messages", "1050"),
                          ("dlr", "3"), ("messages", "1190"), ("sms_send", "33")):  # fmt: skip
         row = lookup(family, code)  # type: ignore[arg-type]

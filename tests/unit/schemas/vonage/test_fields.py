@@ -1,4 +1,4 @@
-"""Bounds: whatever a webhook holds, 64 facts and a send fit in 256 KiB (RULES section 1)."""
+"""Bounds: whatever a webhook holds, 64 facts and a send fit in 256 KiB (docs/rules.md 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inbound messages of the Messages API, both versions, and of the SMS API (FACTS 1 to 3)."""
+"""Inbound messages of the Messages API, in both versions, and SMS API (docs/vonage.md 1 to 3)."""
 
 from __future__ import annotations
 

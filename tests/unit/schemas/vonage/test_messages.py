@@ -1,4 +1,4 @@
-"""Messages API: statuses of both versions (FACTS section 3)."""
+"""Messages API: statuses of both versions (docs/vonage.md 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages API: what a send asks for and what the answer says (FACTS section 9)."""
+"""Messages API: what a send asks for and what the answer says (docs/vonage.md 9)."""
 
 from __future__ import annotations
 

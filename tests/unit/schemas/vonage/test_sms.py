@@ -1,4 +1,4 @@
-"""SMS API: receipts in their three forms (FACTS section 2)."""
+"""SMS API: receipts in their three forms (docs/vonage.md 2)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_codes_that_mean_none_are_alike(err_code: object, code: str) -> None:
 
 
 def test_scts_is_never_a_time() -> None:
-    """It is the carrier's, in a zone that nobody tells (RULES section 4)."""
+    """It is the carrier's, in a zone that nobody tells (docs/rules.md 4)."""
     assert receipt(scts="2002201404") == receipt()
     assert receipt(scts="2002201404").provider_at_us is None
 
@@ -133,7 +133,7 @@ def test_what_is_no_receipt_says_why(raw: bytes, content_type: str | None, reaso
 
 @pytest.mark.parametrize("rest", [b"&text=", b"&text=null", b"&data=null&udh=", b"&type=text"])
 def test_a_missing_text_beside_a_status_makes_no_message_of_a_receipt(rest: bytes) -> None:
-    """In forms a missing value is the word null (FACTS section 1)."""
+    """In forms a missing value is the word null (docs/vonage.md 1)."""
     assert (
         decode_receipt(b"messageId=id-1&status=failed" + rest, FORM, ARRIVAL).fact.status
         == "failed"

@@ -1,4 +1,4 @@
-"""SMS and Alerts API: requests, and answers in JSON and XML (FACTS sections 8 and 9, seed 3)."""
+"""SMS and Alerts API: requests, and answers in JSON and XML (docs/vonage.md 8 and 9)."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_everything_that_a_request_may_ask_for() -> None:
     ],
 )
 def test_whether_a_receipt_was_asked_for(asked: object, of_sms: bool, of_alerts: bool) -> None:
-    """Alerts give none unless asked, the SMS API gives one unless told not to (seeds 2 and 3)."""
+    """Alerts give none unless asked, the SMS API one unless told not to (docs/vonage.md 9)."""
     given = exchange(None, None, **{"status-report-req": asked})
     assert [send.receipt_expected for send in sends(given)] == [of_sms]
     assert [send.receipt_expected for send in alert_sends(given)] == [of_alerts]
