@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
+from msgspec.structs import replace
 
 from processors import wiring
 from processors.aside import Aside
@@ -20,7 +21,7 @@ from schemas.topics import STATUSES
 from sendtrace.runtime.kafka import Partition, Record
 from sendtrace.runtime.quarantine import SAMPLE, TooMuchQuarantine
 from sendtrace.runtime.settings import Settings, SettingsError
-from sendtrace.runtime.task import PositionLost
+from sendtrace.runtime.task import PositionLost, StartOver
 from sendtrace.runtime.topics import DependencyAway
 
 from engine import Output, Traffic, assert_exact, output, produce, running_joiner, until_joined
@@ -140,13 +141,34 @@ class _Slow(MemoryLog):
         return producer
 
 
-async def test_a_recovery_given_up_as_the_broker_answers() -> None:
-    """asyncio.wait_for would lose the cancellation, and a rebalance wait for the whole restore."""
-    log, cluster = _Slow(), one_partition()
-    config = engine_config(cluster.settings, "test", JOINER, {})
+def lone_task(log: MemoryLog, **config: Any) -> TransactionTask:
+    """The joiner's, without a loop."""
+    cluster = one_partition()
     store = cluster.open_store(0)
     stage = JOINER.make_stage(0, store, stage_config(cluster.settings))
-    task = TransactionTask(0, stage, store, log, config, lambda: 0)
+    engine = replace(engine_config(cluster.settings, "test", JOINER, {}), **config)
+    return TransactionTask(0, stage, store, log, engine, lambda: 0)
+
+
+async def test_a_commit_that_is_never_answered_is_given_up() -> None:
+    """aiokafka would wait as long as the broker is away (docs/aiokafka.md 9)."""
+    log = MemoryLog(1)
+    task = lone_task(log, commit_timeout_seconds=0.05)
+    await task.recover()
+
+    async def unanswered() -> None:
+        await asyncio.sleep(3_600)
+
+    task._producer.commit_transaction = unanswered  # type: ignore[method-assign, union-attr]
+    async with asyncio.timeout(5):
+        with pytest.raises(StartOver, match="TimeoutError"):
+            await task.commit()
+
+
+async def test_a_recovery_given_up_as_the_broker_answers() -> None:
+    """asyncio.wait_for would lose the cancellation, and a rebalance wait for the whole restore."""
+    log = _Slow()
+    task = lone_task(log)
     recovery = asyncio.create_task(task.recover())
     await log.asked.wait()
     log.answer.set()

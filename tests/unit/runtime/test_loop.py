@@ -94,11 +94,13 @@ class StrictConsumer:
             self.positions[partition] = records[-1].offset + 1
         return found
 
-    async def rebalance(self, *partitions: TopicPartition) -> None:
-        """As aiokafka does: the assignment is in effect before its listener hears of it."""
+    async def rebalance(
+        self, *partitions: TopicPartition, told: asyncio.Event | None = None
+    ) -> None:
+        """As aiokafka does: the assignment is in effect before its listener is told of it."""
         await self._listener.on_partitions_revoked(self.assigned)
         self.assigned = set(partitions)
-        await asyncio.sleep(0)
+        await (told.wait() if told else asyncio.sleep(0))
         await self._listener.on_partitions_assigned(set(partitions))
 
 
@@ -236,6 +238,45 @@ async def test_a_rebalance_while_membership_is_confirmed() -> None:
         await asyncio.sleep(0.025)  # within the group's commit
         await rig.consumer.rebalance(P0)
         await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def untold(rig: Rig, *partitions: TopicPartition) -> AsyncIterator[None]:
+    """Within, the assignment is in effect and its listener was not told (docs/aiokafka.md 17)."""
+    told = asyncio.Event()
+    rebalance = asyncio.create_task(rig.consumer.rebalance(*partitions, told=told))
+    await rig.until(lambda: rig.consumer.assigned == set(partitions))
+    yield
+    told.set()
+    await rebalance
+
+
+async def test_what_comes_before_its_assignment_is_told_is_not_fed() -> None:
+    """It begins where the group stands, and not where we do."""
+    async with running() as rig:
+        await rig.assign(P0)
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].commits == 1)
+        async with untold(rig, P0, P1):
+            rig.consumer.records = {P0: [Record(0)], P1: [Record(0)]}
+            await rig.until(lambda: not rig.consumer.records)
+            await asyncio.sleep(0.02)
+        await rig.until(lambda: rig.health.ready and len(rig.tasks) == 2)
+    assert [(task.fed, task.commits) for task in rig.tasks.values()] == [(0, 1), (0, 0)]
+
+
+async def test_who_has_recovered_before_the_assignment_is_told_seeks_nothing() -> None:
+    """Its partitions may be gone, and a seek of those raises."""
+    async with running() as rig:
+        await rig.assign(P0)
+        rig.tasks[0].commit_errors = [StartOver("result unknown")]
+        rig.tasks[0].may_recover.clear()
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].recoveries == 2)
+        async with untold(rig, P1):
+            rig.tasks[0].may_recover.set()
+            await asyncio.sleep(0.05)
+        await rig.until(lambda: rig.health.ready and 1 in rig.tasks)
 
 
 async def test_a_failed_commit_is_not_tried_again_when_stopping() -> None:
@@ -380,6 +421,23 @@ async def test_who_is_fenced_recovers_only_as_a_member(is_member: bool, recoveri
         await rig.until(lambda: rig.tasks[0].recoveries >= recoveries)
         await asyncio.sleep(0.1)  # time to recover once more
         assert rig.tasks[0].recoveries == recoveries
+
+
+async def test_a_group_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not known counts as a member: recovering is safe in any case."""
+    monkeypatch.setattr(runtime_loop, "MEMBERSHIP_TIMEOUT_SECONDS", 0.05)
+
+    async def unanswered(offsets: Any) -> None:
+        await asyncio.sleep(3_600)
+
+    async with running() as rig:
+        monkeypatch.setattr(rig.consumer, "commit", unanswered)
+        await rig.assign(P0)
+        rig.tasks[0].commit_errors = [Fenced("by another")]
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].recoveries == 2)
 
 
 STUCK_SECONDS = 1.0  # a busy machine may give us no turn for a while
