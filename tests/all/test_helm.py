@@ -259,13 +259,14 @@ def test_each_process_sees_its_own_secrets_and_no_others(full: list[Object]) -> 
         "joiner": {"ACCOUNTS_FILE"},
         "rollup": set(),
         "exporter": set(),
-        "loader": {"POSTGRES_DSN"},
+        "loader": {"ACCOUNTS_FILE", "POSTGRES_DSN"},  # whose currency an inbound price is in
         "migrate": {"POSTGRES_DSN"},
         "topics": set(),
     }
-    volumes = {v["name"]: v for v in pod_of(of(full, "StatefulSet", "joiner"))["volumes"]}
-    items = [item["key"] for item in volumes["accounts"]["secret"]["items"]]
-    assert items == ["our-accounts.toml"], "the file with the policies, and none with a secret"
+    for kind, component in (("StatefulSet", "joiner"), ("Deployment", "loader")):
+        volumes = {v["name"]: v for v in pod_of(of(full, kind, component))["volumes"]}
+        items = [item["key"] for item in volumes["accounts"]["secret"]["items"]]
+        assert items == ["our-accounts.toml"], "the file with the policies, and none with a secret"
 
 
 def test_the_dsn_is_never_a_value(objects: list[Object]) -> None:

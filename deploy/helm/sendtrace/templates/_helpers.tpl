@@ -34,7 +34,7 @@ labels:
 {{- end -}}
 
 {{/* `uses` lists what a process may know: `accounts` with all their secrets (the edge), their
-`terms` (the same file without the secrets: the joiner), `postgres`. Nobody gets another's. */}}
+`terms` (the same file without the secrets: joiner and loader), `postgres`. Nobody gets another's. */}}
 {{- define "sendtrace.env" -}}
 - { name: SENDTRACE_KAFKA_BOOTSTRAP, value: {{ .root.Values.kafka.bootstrap | quote }} }
 - { name: SENDTRACE_BIND_ADDRESS, value: "0.0.0.0" }
