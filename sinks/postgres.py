@@ -131,6 +131,7 @@ REFUSALS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,  # a key too long for an index
+    asyncpg.PLPGSQLError,  # a trigger raises an exception
 )
 
 

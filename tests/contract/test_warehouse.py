@@ -721,17 +721,31 @@ async def test_the_first_versions_rows_and_loader_live_on(postgres_dsn: str) -> 
     assert await subject.rows() == [row("m1", 4), row("m2", 5)]
 
 
+RULES_OF_THE_TABLE = {
+    "check": "alter table messages add check (sender <> 'bad')",
+    "trigger": """
+        do $do$ begin
+            create function refuse() returns trigger language plpgsql
+                as $$ begin raise exception 'not this one'; end $$;
+            create trigger refuse before insert on messages
+                for each row when (new.sender = 'bad') execute function refuse();
+        end $do$""",
+}
+
+
+@pytest.mark.parametrize("rule", RULES_OF_THE_TABLE.values(), ids=RULES_OF_THE_TABLE)
 async def test_rows_against_a_rule_of_the_table_are_refused_whole(
-    postgres_subject: PostgresSubject,
+    postgres_subject: PostgresSubject, rule: str
 ) -> None:
     warehouse = postgres_subject.warehouse
     await warehouse.adopt({P0: 0})
-    await ask(postgres_subject.dsn, "alter table messages add check (sender <> 'bad')")
+    await ask(postgres_subject.dsn, rule)
     with pytest.raises(RowsRefused):
         await write(warehouse, [row("m1", 3), row("m2", 4, sender="bad")])
     assert await postgres_subject.rows() == []
     assert await warehouse.positions() == {P0: Position(0, 1)}
     await write(warehouse, [row("m1", 3)])
+    assert await postgres_subject.rows() == [row("m1", 3)]
 
 
 async def test_rollups_older_than_the_retention_go(postgres_subject: PostgresSubject) -> None:
