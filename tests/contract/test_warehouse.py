@@ -866,10 +866,10 @@ async def test_the_loaders_role_does_its_work_and_no_more(
 
 
 async def test_the_readers_role_reads_everything_and_changes_nothing(
-    logins: dict[str, str],
+    postgres_dsn: str, logins: dict[str, str]
 ) -> None:
     views = await ask(
-        logins["reader"],
+        postgres_dsn,  # the owner sees all there are
         "select table_name from information_schema.tables where table_schema = 'public'",
     )
     names = {each["table_name"] for each in views}
@@ -883,6 +883,31 @@ async def test_the_readers_role_reads_everything_and_changes_nothing(
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await ask(logins["reader"], forbidden)
+
+
+async def test_what_others_have_in_the_schema_is_not_shown(
+    postgres_dsn: str, logins: dict[str, str]
+) -> None:
+    await ask(postgres_dsn, "create table neighbours (secret text)")
+    await migrate(postgres_dsn)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ask(logins["reader"], "select * from neighbours")
+
+
+async def test_the_owner_of_the_tables_needs_no_right_to_others(
+    postgres_dsn: str, logins: dict[str, str]
+) -> None:
+    owner = f"login_owner_{os.getpid()}"
+    await ask(postgres_dsn, f"create role {owner} login")
+    await ask(postgres_dsn, f"create schema ours authorization {owner}")
+    await ask(postgres_dsn, "create table ours.neighbours (secret text)")
+    dsn = re.sub(r"://[^@/]*@?", f"://{owner}@", postgres_dsn)
+    try:
+        await migrate(f"{dsn}?options=-csearch_path%3Dours")
+    finally:
+        await ask(postgres_dsn, "drop schema ours cascade")
+        await ask(postgres_dsn, f"drop owned by {owner}")
+        await ask(postgres_dsn, f"drop role {owner}")
 
 
 async def test_without_the_roles_nothing_is_granted_and_nothing_fails(postgres_dsn: str) -> None:
