@@ -24,6 +24,7 @@ from sendtrace.verify import gather
 from sendtrace.verify.compare import compare
 from sendtrace.verify.found import Difference, Found, Key, Report
 from sendtrace.verify.run import at_rest, settled, slack_us
+from sinks.loader import inbound_reading
 from sinks.migrate import migrate
 from sinks.postgres import PostgresWarehouse, Warehouse
 from sinks.rows import Row
@@ -96,8 +97,15 @@ class Played:
     struck_row: object = None
 
     def report(self) -> Report:
-        policy = policy_of(self.settings)
-        return compare(self.book, self.requests, self.found, policy, slack_us(self.settings))
+        settings = self.settings
+        return compare(
+            self.book,
+            self.requests,
+            self.found,
+            policy_of(settings),
+            inbound_reading(settings),
+            slack_us(settings),
+        )
 
 
 async def played(

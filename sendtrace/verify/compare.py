@@ -21,10 +21,16 @@ from sendtrace.simulator.ledger import Book
 from sendtrace.simulator.requests import Logged
 from sendtrace.verify import expected, figures, inputs, tables
 from sendtrace.verify.found import Found, Report
+from sinks.rows import InboundReading
 
 
 def compare(
-    book: Book, requests: Sequence[Logged], found: Found, policy: Policy, slack_us: int
+    book: Book,
+    requests: Sequence[Logged],
+    found: Found,
+    policy: Policy,
+    reading: InboundReading,
+    slack_us: int,
 ) -> Report:
     """Everything above. ``slack_us``: within so much after a deadline both standings are right."""
     report = Report()
@@ -35,7 +41,7 @@ def compare(
     report.differences += expected.rollups(book, found, slack_us, report.compared)
     report.differences += expected.inbound(book, found, report.compared)
     report.differences += expected.underived(found, policy)
-    report.differences += tables.differences(found, report.compared)
+    report.differences += tables.differences(found, reading, report.compared)
     report.differences += figures.differences(found, report.compared, report.notes)
     report.differences += figures.events(found, report.compared)
     if not book.complete:

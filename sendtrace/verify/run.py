@@ -20,6 +20,7 @@ from sendtrace.simulator.requests import Logged, read_requests
 from sendtrace.verify import gather
 from sendtrace.verify.compare import compare
 from sendtrace.verify.found import Found, Report
+from sinks.loader import inbound_reading
 
 POLL_SECONDS = 0.5
 # After the last thing that was seen to move: longer than an interval of every stage, and a render
@@ -63,7 +64,14 @@ async def _compared(
     begun.book.complete &= done.book.complete
     answered = {logged.sent.n: logged for logged in done.requests}
     requests = [answered.get(each.sent.n, Logged(each.sent)) for each in begun.requests]
-    return compare(begun.book, requests, found, policy_of(settings), slack_us(settings))
+    return compare(
+        begun.book,
+        requests,
+        found,
+        policy_of(settings),
+        inbound_reading(settings),
+        slack_us(settings),
+    )
 
 
 class _Told(NamedTuple):

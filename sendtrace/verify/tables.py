@@ -26,9 +26,12 @@ from sinks.rows import InboundReading, Row, Table, Version
 
 # Not compared: the epoch is the warehouse's own.
 _LEFT_OUT = "topic_epoch"
+_SOURCE = slice(-2, None)  # of a row: its record's partition and offset
 
 
-def differences(found: Found, compared: Counter[str]) -> Iterator[Difference]:
+def differences(
+    found: Found, reading: InboundReading, compared: Counter[str]
+) -> Iterator[Difference]:
     messages: dict[Key, Row] = {}
     events: dict[Key, Row] = {}
     outlived: set[Key] = set()  # forgotten, or a fragment: its row knows more than its record
@@ -58,29 +61,28 @@ def differences(found: Found, compared: Counter[str]) -> Iterator[Difference]:
         else:
             rolled[(key,)] = row
     yield from _table(found, rows.ROLLUPS, rolled, gone, compared)
-    yield from _inbound(found, compared)
+    yield from _inbound(found, reading, compared)
 
 
-def _inbound(found: Found, compared: Counter[str]) -> Iterator[Difference]:
-    """A repeat changes nothing, so only keys and counts are held against each other. Anyone may
-    write what makes no row: then the loader must have put it into quarantine."""
-    keys: set[Key] = set()
+def _inbound(found: Found, reading: InboundReading, compared: Counter[str]) -> Iterator[Difference]:
+    """A repeat changes nothing: a row is of the record that it names, whichever came first. Anyone
+    may write what makes no row: then the loader must have put it into quarantine."""
+    there = found.tables[rows.INBOUND.name]
+    expected: dict[Key, Row] = {}
     aside = {header(kept.headers, "st_origin") for kept in found.topics[QUARANTINE]}
     for kept in found.topics[INBOUND]:
         row = inbound_change(
-            kept.value, kept.headers, kept.timestamp_ms * 1000, InboundReading(),
+            kept.value, kept.headers, kept.timestamp_ms * 1000, reading,
             Version(0, kept.partition, kept.offset),
         )  # fmt: skip
         if isinstance(row, Unusable):
             if f"{INBOUND}-{kept.partition}-{kept.offset}" not in aside:
                 yield _of_no_use(header(kept.headers, "ce_id") or "", row)
-        else:
-            keys.add(row[: len(rows.INBOUND.key)])
-    there = found.tables[rows.INBOUND.name].keys()
-    compared["rows of inbound"] = len(keys)
-    for key in sorted(keys ^ there, key=str):
-        wanted = "has no row" if key in keys else "has a row, and is not in the topic"
-        yield Difference("warehouse", str(key[0]), f"{rows.INBOUND.name} {wanted}")
+            continue
+        key = row[: len(rows.INBOUND.key)]
+        if key not in expected or row[_SOURCE] == there.get(key, ())[_SOURCE]:
+            expected[key] = row
+    yield from _table(found, rows.INBOUND, expected, set(), compared)
 
 
 def _of_no_use(key: str, change: Unusable) -> Difference:

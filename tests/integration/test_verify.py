@@ -16,7 +16,7 @@ from msgspec import structs
 from sendtrace.runtime.settings import Settings
 from sendtrace.verify.found import Kept, Key, last_of
 from sendtrace.verify.run import slack_us
-from sinks.rows import Row
+from sinks.rows import INBOUND, Row
 
 from fakes.tampering import Kind
 from verifying import assert_equal, assert_found, assert_row_found, faults, in_memory, played
@@ -87,6 +87,20 @@ async def test_an_inbound_record_of_no_use_must_be_in_quarantine(tmp_path: Path)
         run.found = replace(run.found, topics=there)
         said = [d for d in run.report().differences if "no row can be made of it" in d.sentence]
         assert bool(said) is is_said
+
+
+async def test_one_column_of_an_inbound_row_is_found(tmp_path: Path) -> None:
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "quiet-day")
+    tables = run.found.tables
+    for number, column in enumerate(INBOUND.names):
+        if column in (*INBOUND.key, "topic_epoch"):
+            continue
+        key, row = list(tables["inbound"].items())[number % len(tables["inbound"])]
+        altered = {**tables["inbound"], key: (*row[:number], "altered", *row[number + 1 :])}
+        run.found = replace(run.found, tables={**tables, "inbound": altered})
+        assert {d.key for d in run.report().differences} == {key[0]}, column
+    run.found = replace(run.found, tables=tables)
+    assert run.report().is_equal
 
 
 async def test_a_key_of_sends_may_be_any_bytes(tmp_path: Path) -> None:
