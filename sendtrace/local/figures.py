@@ -27,7 +27,12 @@ class Pick:
 EDGE_WEBHOOKS = Pick("sendtrace_edge_answers_total", {"route": "webhooks"})
 EDGE_SENDS = Pick("sendtrace_edge_answers_total", {"route": "sends"})
 EDGE_REFUSED = Pick("sendtrace_edge_answers_total", {"status": "503"})
-EDGE_QUARANTINED = Pick("sendtrace_edge_answers_total", {"answer": "quarantined"})
+# Each process puts aside what it cannot use: the joiner's and the rollup's count is in the totals.
+QUARANTINED = {
+    "edge": Pick("sendtrace_edge_answers_total", {"answer": "quarantined"}),
+    "exporter": Pick(f"sendtrace_{metrics.EVENTS.name}_total", {"result": "quarantined"}),
+    "loader": Pick("sendtrace_loader_quarantined_total"),
+}
 JOINED = Pick("sendtrace_loop_records_total")
 MESSAGES = f"sendtrace_{metrics.MESSAGES.name}_total"
 MESSAGES_WITHDRAWN = f"sendtrace_{metrics.withdrawn(metrics.MESSAGES.name)}_total"
@@ -119,7 +124,7 @@ def figures(before: Scrape | None, now: Scrape, database_bytes: int | None = Non
         sends_per_second=_rate(before, now, "edge", EDGE_SENDS),
         joined_per_second=_rate(before, now, "joiner", JOINED),
         refused=_whole(_sum(now, "edge", EDGE_REFUSED)),
-        quarantined=_whole(_sum(now, "edge", EDGE_QUARANTINED)),
+        quarantined=_whole(_quarantined(now)),
         outcomes=_outcomes(page),
         lags=tuple((name, _whole(_sum(now, name, pick))) for name, pick in LAG.items()),
         of_answered=arrived / answered if answered else None,
@@ -153,6 +158,13 @@ def _sum(scrape: Scrape, process: str, pick: Pick) -> float | None:
         for sample in page
         if sample.name == pick.name and pick.labels.items() <= sample.labels.items()
     )
+
+
+def _quarantined(now: Scrape) -> float | None:
+    """By all processes that answered; None if none did."""
+    known = [_sum(now, process, pick) for process, pick in QUARANTINED.items()]
+    told = [value for value in known if value is not None]
+    return sum(told) if told else None
 
 
 def _outcomes(page: Iterable[Sample]) -> tuple[tuple[str, int], ...]:
@@ -194,10 +206,12 @@ def _failures(page: Iterable[Sample]) -> tuple[Failure, ...]:
 def _words(api: str, code: str, outcome: str) -> str:
     if outcome == "expired":
         return "expired: nobody confirmed it in time"
+    if code == "none":
+        return f"{outcome}: no code was told"
     family: errors.Family = "messages" if api == "messages" else "dlr"
     if outcome == "refused":
         family = "problem" if api == "messages" else "sms_send"
-    error = errors.lookup(family, "" if code == "none" else code)
+    error = errors.lookup(family, code)
     return f"{outcome}: {error.name if error.known else 'a code that is not in the catalogue'}"
 
 

@@ -44,8 +44,16 @@ sendtrace_messages_total{account="b",api="sms",channel="sms",outcome="unknown"} 
 # TYPE sendtrace_messages_withdrawn_total counter
 sendtrace_messages_withdrawn_total{account="a",api="sms",channel="sms",outcome="pending"} 45
 sendtrace_messages_withdrawn_total{account="b",api="sms",channel="sms",outcome="unknown"} 1
+# TYPE sendtrace_events_total counter
+sendtrace_events_total{input="statuses",result="quarantined"} 3
+sendtrace_events_total{input="parts",result="quarantined"} 2
+sendtrace_events_total{input="statuses",result="new"} 90
 # TYPE sendtrace_exporter_lag_records gauge
 sendtrace_exporter_lag_records 0
+"""
+LOADER = """
+# TYPE sendtrace_loader_quarantined_total counter
+sendtrace_loader_quarantined_total 4
 """
 
 
@@ -59,7 +67,7 @@ def scrape(at_seconds: float, **pages: str) -> Scrape:
         shown_figures.EDGE_WEBHOOKS,
         shown_figures.EDGE_SENDS,
         shown_figures.EDGE_REFUSED,
-        shown_figures.EDGE_QUARANTINED,
+        shown_figures.QUARANTINED["edge"],
     ],
     ids=lambda pick: "-".join(pick.labels.values()),
 )
@@ -103,13 +111,20 @@ def test_outcomes_are_what_entered_less_what_left_largest_first() -> None:
 
 def test_refused_quarantined_and_lags() -> None:
     shown = figures(None, scrape(1.0, edge=EDGE % 100, joiner=JOINER % 1, exporter=EXPORTER))
-    assert (shown.refused, shown.quarantined) == (2, 3)
+    assert (shown.refused, shown.quarantined) == (2, 8)
     assert shown.lags == (
         ("joiner", 7),
         ("rollup", None),
         ("loader", None),
         ("exporter", 0),
     )
+
+
+def test_what_any_process_put_aside_is_quarantined() -> None:
+    pages = {"edge": EDGE % 100, "exporter": EXPORTER, "loader": LOADER}
+    assert figures(None, scrape(1.0, **pages)).quarantined == 3 + 3 + 2 + 4
+    assert figures(None, scrape(1.0, loader=LOADER)).quarantined == 4
+    assert figures(None, scrape(1.0)).quarantined is None
 
 
 def test_a_process_that_does_not_answer_is_unknown_and_not_zero() -> None:
@@ -161,6 +176,15 @@ def test_failures_are_told_in_words_the_most_frequent_first() -> None:
         Failure("1", f"refused: {lookup('sms_send', '1').name}", 2),
         Failure("none", "expired: nobody confirmed it in time", 1),
     )
+
+
+def test_a_failure_without_a_code_is_no_success() -> None:
+    page = """
+# TYPE sendtrace_codes_total counter
+sendtrace_codes_total{api="messages",code="none",outcome="rejected",traffic="live"} 4
+"""
+    [shown] = figures(None, scrape(1.0, exporter=page)).failures
+    assert shown == Failure("none", "rejected: no code was told", 4)
 
 
 def test_latencies_come_from_the_buckets_as_in_prometheus() -> None:
