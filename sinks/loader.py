@@ -249,7 +249,6 @@ class LoadTask:
         except RowsRefused:
             await self._write_one_by_one(changes, expected)
         self._saved.update(self._next)
-        self._count(changes)
         self._drop_staged()
 
     async def _write(
@@ -259,6 +258,7 @@ class LoadTask:
             await self._patiently(lambda: self._warehouse.write(changes, expected, new))
         except AnotherLoaderAhead as error:
             raise StartOver("another loader moved the positions") from error
+        self._count(changes)
 
     async def _write_one_by_one(self, changes: Changes, expected: Mapping[Partition, int]) -> None:
         """Find the rows that the database refuses, by halves; then they are in quarantine too.

@@ -326,7 +326,8 @@ async def test_one_row_that_the_database_refuses_does_not_hold_the_others_up() -
         key = f"m{number}"
         log.put(TOPIC, number % 3, key.encode(), encode(Lifecycle(message_id=key, summary=summary)))
     log.put(TOPIC, 0, b"m0", None, [("reason", b"forgotten")])
-    async with loading(log, warehouse):
+    registry = CollectorRegistry()
+    async with loading(log, warehouse, registry):
         await until(lambda: sum(saved(warehouse).values()) == 21)
         put(log, "later")
         await until(lambda: "later" in warehouse.rows)
@@ -334,6 +335,7 @@ async def test_one_row_that_the_database_refuses_does_not_hold_the_others_up() -
     kept = log.records("sendtrace.quarantine")
     assert sorted(entry.key or b"" for entry in kept) == [b"m11", b"m3"]
     assert {header(entry.headers, "reason") for entry in kept} == {RowReason.REFUSED}
+    assert registry.get_sample_value(ROWS, {"table": "messages"}) == 18, "rows that were written"
 
 
 async def test_what_is_refused_is_in_quarantine_before_the_position_moves() -> None:
