@@ -13,6 +13,7 @@ from importlib.resources import files
 
 import asyncpg
 from msgspec import Struct
+from msgspec.structs import replace
 
 from schemas.vonage.errors import CATALOGUE
 
@@ -104,7 +105,13 @@ async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
 
 
 async def _fill_error_codes(connection: asyncpg.Connection) -> None:
-    """The catalogue stands once, in the code; here it comes to where SQL can ask it."""
+    """The catalogue stands once, in the code; here it comes to where SQL can ask it, with what
+    `errors.lookup` makes of an answer that had no readable body."""
+    unread = [
+        replace(error, family="sms_send", code=f"http-{error.code}")
+        for error in CATALOGUE
+        if error.family == "problem" and error.code.isdigit()
+    ]
     rows = [
         (
             error.family,
@@ -116,7 +123,7 @@ async def _fill_error_codes(connection: asyncpg.Connection) -> None:
             error.actor,
             error.text,
         )
-        for error in CATALOGUE
+        for error in (*CATALOGUE, *unread)
     ]
     async with connection.transaction():
         await connection.execute("delete from error_codes")

@@ -169,6 +169,7 @@ async def test_retryable(database: Database) -> None:
         ("busy", "failed", "sms", "7"),
         ("barred", "refused", "sms", "7"),
         ("throttled", "refused", "sms", "1"),
+        ("throttled without a body", "refused", "sms", "http-429"),
         ("unclear", "failed", "sms", "1"),
         ("credit", "refused", "sms", "9"),
         ("limit", "refused", "messages", "429"),
@@ -188,6 +189,7 @@ async def test_retryable(database: Database) -> None:
         ("busy", "handset busy"),
         ("limit", "rate limit"),
         ("throttled", "throttled"),
+        ("throttled without a body", "rate limit"),
         ("ttl", "ttl reached"),
     ]
 
