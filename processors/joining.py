@@ -23,7 +23,6 @@ from processors.rollup.parts import parts_to_tell
 from processors.stage import EXPIRED, FORGOTTEN, Changes, StageConfig
 from processors.store import Store
 from schemas.codec import decode_lifecycle, encode
-from schemas.events import Erase, Event, Revoke, Send
 from schemas.formats import NewerFormat, reader
 from schemas.lifecycle import FORMAT, Lifecycle
 from schemas.pulses import decode_pulse
@@ -76,7 +75,7 @@ class Joining:
                 self._aside.reroute(topic, record, message_id, home)
                 continue
             before = self._lifecycles.current(message_id)
-            after = _union(before, decoded)
+            after = facts.joined(before, decoded)
             if after is before:
                 repeats += 1
                 continue
@@ -210,15 +209,3 @@ class Joining:
 def _stands_for(lifecycle: Lifecycle) -> Contribution:
     """A fragment's message was counted when it was whole."""
     return NOTHING if lifecycle.fragment else contribution(lifecycle.summary)
-
-
-def _union(lifecycle: Lifecycle, decoded: Event | Send | Revoke | Erase) -> Lifecycle:
-    match decoded:
-        case Event():
-            return facts.with_fact(lifecycle, decoded.fact)
-        case Send():
-            return facts.with_send(lifecycle, decoded)
-        case Revoke():
-            return facts.with_revoke_requested(lifecycle, decoded.arrived_at_us)
-        case Erase():
-            return facts.with_erase(lifecycle, decoded.arrived_at_us)

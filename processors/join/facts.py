@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from processors.join.merge import IDENTITY, merge_facts, merge_sends
 from processors.join.statuses import word_of
-from schemas.events import Fact, Send
+from schemas.events import Erase, Event, Fact, Revoke, Send
 from schemas.lifecycle import Lifecycle, Overdue
 
 MAX_FACTS = 64
@@ -56,6 +56,19 @@ def is_empty(lifecycle: Lifecycle) -> bool:
         and lifecycle.revoke_requested_at_us is None
         and lifecycle.erased_at_us is None
     )
+
+
+def joined(lifecycle: Lifecycle, event: Event | Send | Revoke | Erase) -> Lifecycle:
+    """The union with what one input record says. Answers ``lifecycle`` itself when it is known."""
+    match event:
+        case Event():
+            return with_fact(lifecycle, event.fact)
+        case Send():
+            return with_send(lifecycle, event)
+        case Revoke():
+            return with_revoke_requested(lifecycle, event.arrived_at_us)
+        case Erase():
+            return with_erase(lifecycle, event.arrived_at_us)
 
 
 def with_fact(lifecycle: Lifecycle, fact: Fact) -> Lifecycle:

@@ -3,9 +3,9 @@
 1. Inputs against the simulator's log (inputs.py): what was answered 200 is there, as often as it
    was answered or cut, with the same bytes, and what was never sent is not.
 2. Lifecycles and rollups against the ledger (expected.py), which knows nothing of the join:
-   outcome, flags, cost, latencies, facts; and nothing that the ledger does not have. What follows
-   from the facts, and from the parts, is worked out once more. Of inbound messages: that each is
-   there.
+   outcome, flags, cost, latencies, facts; and nothing that the ledger does not have. The facts of
+   a lifecycle, and what follows from them and from parts, are worked out once more from the inputs.
+   Of inbound messages: that each is there.
 3. Tables against topics (tables.py): the row of each record as it follows from it, every column.
 4. Figures against lifecycles and rollups (figures.py): the sum of what each one stands for; and
    against the inputs, each counted once.
@@ -40,6 +40,7 @@ def compare(
     report.differences += expected.messages(book, found, slack_us, report.compared)
     report.differences += expected.rollups(book, found, slack_us, report.compared)
     report.differences += expected.inbound(book, found, report.compared)
+    report.differences += expected.unjoined(found)
     report.differences += expected.underived(found, policy)
     report.differences += tables.differences(found, reading, report.compared)
     report.differences += figures.differences(found, report.compared, report.notes)

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from msgspec.structs import asdict
 
 from processors.join import derive as join
+from processors.join import facts
 from processors.join.policy import Policy
 from processors.rollup import derive as roll
 from schemas.lifecycle import Lifecycle
 from schemas.rollup import Rollup
+from schemas.topics import RECEIPTS, SENDS, STATUSES
+from schemas.vonage.decode import Unusable, decode
 from sendtrace.simulator import ledger
 from sendtrace.simulator.compare import (
     fact_differences,
@@ -22,6 +25,8 @@ from sendtrace.verify.found import Difference, Found
 from sinks.rows import INBOUND
 
 _ID = INBOUND.names.index("message_id")
+# Of a lifecycle: what no deadline has part in.
+_FROM_INPUTS = ("send", "facts", "revoke_requested_at_us", "truncated", "erased_at_us")
 _WHOSE = tuple(map(INBOUND.names.index, ("api", "channel", "account")))
 
 
@@ -50,16 +55,16 @@ def messages(
 def _message(told: ledger.Message, lifecycle: Lifecycle, now_us: int, slack_us: int) -> list[str]:
     if lifecycle.summary is None:
         return ["it is erased"]
-    facts = [(fact.status, fact.code) for fact in lifecycle.facts]
+    seen = [(fact.status, fact.code) for fact in lifecycle.facts]
     sentences = message_differences(
         told, told.standings(now_us, slack_us), asdict(lifecycle.summary)
     )
-    if len(set(facts)) != len(facts):
-        sentences.append(f"a fact stands twice among {facts!r}")
+    if len(set(seen)) != len(seen):
+        sentences.append(f"a fact stands twice among {seen!r}")
     send_id = lifecycle.send.send_id if lifecycle.send else None
     if told.send_id is not None and told.send_id != send_id:
         sentences.append(f"send_id is {send_id!r}, not {told.send_id!r}")
-    return sentences + fact_differences(told, facts)
+    return sentences + fact_differences(told, seen)
 
 
 def _made_up(told: ledger.Message, lifecycle: Lifecycle) -> Iterator[str]:
@@ -113,6 +118,25 @@ def inbound(book: ledger.Book, found: Found, compared: Counter[str]) -> Iterator
             yield Difference("inbound", message_id, "it was sent, and is not there")
         elif seen != wanted:
             yield Difference("inbound", message_id, f"it is {seen!r}, not {wanted!r}")
+
+
+def unjoined(found: Found) -> Iterator[Difference]:
+    """Lifecycles that are not the union of what the inputs say of their messages. What they forgot
+    they cannot say again, and deadlines come from no input."""
+    told: dict[str, Lifecycle] = {}
+    for topic in (SENDS, STATUSES, RECEIPTS):
+        for kept in found.topics[topic]:
+            event = decode(topic, kept.value, kept.headers, kept.timestamp_ms * 1000)
+            if not isinstance(event, Unusable):
+                known = told.get(event.message_id) or facts.empty(event.message_id)
+                told[event.message_id] = facts.joined(known, event)
+    for message_id, lifecycle in found.lifecycles.items():
+        if lifecycle.fragment:
+            continue
+        wanted = told.get(message_id) or facts.empty(message_id)
+        for name in _FROM_INPUTS:
+            if getattr(lifecycle, name) != getattr(wanted, name):
+                yield Difference("lifecycles", message_id, f"{name} is not what its inputs say")
 
 
 def underived(found: Found, policy: Policy) -> Iterator[Difference]:

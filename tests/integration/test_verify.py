@@ -18,8 +18,16 @@ from sendtrace.verify.found import Kept, Key, last_of
 from sendtrace.verify.run import slack_us
 from sinks.rows import INBOUND, Row
 
-from fakes.tampering import Kind
-from verifying import assert_equal, assert_found, assert_row_found, faults, in_memory, played
+from fakes.tampering import Fault, Kind
+from verifying import (
+    assert_equal,
+    assert_found,
+    assert_row_found,
+    faults,
+    in_memory,
+    played,
+    swapped,
+)
 
 
 async def test_everything_is_equal(tmp_path: Path) -> None:
@@ -44,6 +52,20 @@ async def test_one_record_at_any_stage_is_found(kind: Kind, tmp_path: Path) -> N
     planted = faults(kind)
     run = await played(in_memory(tmp_path), tmp_path, 120, 2.5, "everything", planted)
     assert_found(run, planted)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"error_title":"', b'"error_title":"not '), (b'"balance_units":', b'"balance_units":1')],
+    ids=["fact", "send"],
+)
+async def test_what_decides_nothing_is_found_when_it_is_altered(
+    old: bytes, new: bytes, tmp_path: Path
+) -> None:
+    """What the joiner got wrong, and the row took over: the outcome and the figures agree."""
+    planted = Fault("lifecycles", "alter", swapped(old, new))
+    run = await played(in_memory(tmp_path), tmp_path, 120, 2, "everything", [planted])
+    assert_found(run, [planted])
 
 
 @pytest.mark.parametrize("kind", ["drop", "alter"])
