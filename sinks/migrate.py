@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from schemas.vonage.errors import CATALOGUE
+from sinks.postgres import connect
 
 # Any number nobody else uses; it is the lock's name within the database.
 LOCK = 7_073_368_201
@@ -61,7 +62,7 @@ def migrations() -> list[Migration]:
 
 async def migrate(dsn: str) -> list[str]:
     """Apply what is missing; answers the names applied. Migrations of a newer version are left."""
-    connection = await asyncpg.connect(dsn)
+    connection = await connect(dsn)
     try:
         # Held until the connection closes; a second migrator waits here, then finds nothing to do.
         await connection.execute("select pg_advisory_lock($1)", LOCK)

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import asyncpg
 
 from sendtrace.runtime.kafka import Partition
 from sendtrace.runtime.positions import Gap
+from sendtrace.runtime.settings import SettingsError
 from sendtrace.runtime.topics import DependencyAway
 from sinks import statements
 from sinks.changes import Changes, Deletion
@@ -266,7 +267,7 @@ def _broke_in_copy(error: BaseException) -> bool:
 async def short_session(dsn: str, name: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection for one question of a command; what goes wrong is said as of the warehouse."""
     try:
-        connection = await asyncpg.connect(
+        connection = await connect(
             dsn,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
@@ -285,6 +286,19 @@ async def short_session(dsn: str, name: str) -> AsyncIterator[asyncpg.Connection
         ) from error
 
 
+async def connect(dsn: str, **options: Any) -> asyncpg.Connection:
+    """As asyncpg's. Raises SettingsError for a DSN that is none: the words of whoever parses it may
+    hold a part of the password."""
+    try:
+        return await asyncpg.connect(dsn, **options)
+    except ValueError:
+        raise SettingsError(
+            "SENDTRACE_POSTGRES_DSN is no address of a database: write "
+            "postgresql://user:password@host:port/database, with / ? # and @ of the password as "
+            "%2F %3F %23 and %40"
+        ) from None
+
+
 async def _connect(dsn: str) -> asyncpg.Connection:
     # Offsets and rows are lost or kept together, and what is lost is read again from Kafka:
     # waiting for the disk at each commit would win nothing.
@@ -299,7 +313,7 @@ async def open_session(
     **server_settings: str,
 ) -> asyncpg.Connection:
     """A connection with the staging tables. ``name`` is what pg_stat_activity shows."""
-    connection = await asyncpg.connect(
+    connection = await connect(
         dsn,
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=command_timeout_seconds,

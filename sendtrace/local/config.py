@@ -98,7 +98,8 @@ def masked_url(url: str) -> str:
         password = parts.password
     except ValueError:
         return MASK
-    if not parts.netloc:
+    # A password with / ? or # in it ends the host too early, and stands in what comes after.
+    if not parts.netloc or "@" in parts.path + parts.query + parts.fragment:
         return MASK
     if password is not None:
         user = f"{parts.username}:{MASK}@"

@@ -19,8 +19,9 @@ from sendtrace.local.brokers import begun_with, bootstrap, place
 from sendtrace.local.datadir import read_owner
 from sendtrace.local.plan import Options, make_plan
 from sendtrace.runtime import topics
-from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.settings import Settings, SettingsError
 from sinks.migrate import migrations
+from sinks.postgres import connect
 
 PYTHON_NEEDED = (3, 11)
 POSTGRES_TIMEOUT_SECONDS = 5.0
@@ -135,7 +136,13 @@ def _with_every_broker(settings: Settings, data_dir: Path) -> Settings:
 async def _postgres(settings: Settings) -> list[Finding]:
     try:
         missing = await _missing_migrations(settings.postgres_dsn)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        SettingsError,
+    ) as error:
         # Which of them it is stands in the text; for each of them there is no database to use.
         advice = "Start it (`sendtrace up`), or set SENDTRACE_POSTGRES_DSN"
         return [Finding("PostgreSQL", "away", str(error) or type(error).__name__, advice)]
@@ -147,7 +154,7 @@ async def _postgres(settings: Settings) -> list[Finding]:
 
 
 async def _missing_migrations(dsn: str) -> list[str]:
-    connection = await asyncpg.connect(dsn, timeout=POSTGRES_TIMEOUT_SECONDS)
+    connection = await connect(dsn, timeout=POSTGRES_TIMEOUT_SECONDS)
     try:
         applied: set[str] = set()
         if await connection.fetchval("select to_regclass('schema_migrations')"):

@@ -106,6 +106,15 @@ def test_postgres_away_is_4_and_one_sentence() -> None:
     )
 
 
+@pytest.mark.parametrize("dsn", ["nonsense", "postgresql://u:hunter2/@db/x", "mysql://u:p@db/x"])
+def test_what_is_no_dsn_is_3_and_one_sentence_without_the_password(dsn: str) -> None:
+    result = run("migrate", SENDTRACE_POSTGRES_DSN=dsn)
+    assert result.returncode == 3
+    assert result.stderr.startswith("SENDTRACE_POSTGRES_DSN is no address of a database")
+    assert result.stderr.count("\n") == 1
+    assert "hunter2" not in result.stderr
+
+
 def test_another_number_of_brokers_than_the_data_is_of_is_refused_in_a_sentence(
     tmp_path: Path,
 ) -> None:
