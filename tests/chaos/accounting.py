@@ -11,20 +11,35 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from processors.aside import REROUTED
-from schemas.codec import decode_lifecycle, header
-from schemas.topics import INBOUND, LIFECYCLES, QUARANTINE, RECEIPTS, SENDS, STATUSES
+from schemas.codec import decode_lifecycle, decode_totals, header
+from schemas.metrics import EVENTS
+from schemas.topics import (
+    INBOUND,
+    LIFECYCLES,
+    PARTS,
+    QUARANTINE,
+    RECEIPTS,
+    SENDS,
+    STATUSES,
+    TOTALS,
+)
+from schemas.totals import parse_key
 from sendtrace.simulator.requests import Logged
 from sendtrace.verify.found import Kept, last_of
 
 INPUTS = (SENDS, STATUSES, RECEIPTS, INBOUND, QUARANTINE)
+# What the stages read, and count.
+COUNTED = (SENDS, STATUSES, RECEIPTS, PARTS)
 
 
 @dataclass(frozen=True)
 class Sums:
     """``lost``: answered 200 and not in Kafka. ``unasked``: in Kafka, and no request of the log
-    that may have put it there. ``doubled``: facts that stand twice in a lifecycle. ``aside``:
-    records that a processor put aside (quarantine, or another partition); ``astray``: what was
-    put aside and should not, was not and should, or was twice."""
+    that may have put it there. ``doubled``: facts that stand twice in a lifecycle. ``skipped`` and
+    ``recounted``: how many input records the stages counted too few, and too many; a fact that is
+    taken twice changes no lifecycle, so this alone tells. ``aside``: records that a processor put
+    aside (quarantine, or another partition); ``astray``: what was put aside and should not, was
+    not and should, or was twice."""
 
     requests: int
     answered: int
@@ -34,10 +49,19 @@ class Sums:
     doubled: tuple[str, ...]
     aside: int = 0
     astray: tuple[str, ...] = ()
+    skipped: int = 0
+    recounted: int = 0
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.unasked or self.doubled or self.astray)
+        return not (
+            self.lost
+            or self.unasked
+            or self.doubled
+            or self.astray
+            or self.skipped
+            or self.recounted
+        )
 
 
 def sums(
@@ -45,21 +69,23 @@ def sums(
 ) -> Sums:
     """A send stands for each of its messages; a webhook for its ``ce_id``. ``strays`` are names of
     what must be put aside: nothing else may be."""
-    answered: set[str] = set()
+    answered: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for logged in requests:
         for name in _names(logged):
             asked[name] += 1
             if logged.answer == "200":
-                answered.add(name)
+                answered[name] += 1
     there = Counter(name for name, _ in _records(topics))
     copies = Counter(_copies(topics))
     misplaced = {origin for name, origin in _records(topics) if name in strays}
+    kept, counted = _kept(topics), _counted(topics[TOTALS])
     return Sums(
         requests=len(requests),
         answered=sum(logged.answer == "200" for logged in requests),
         records=there.total(),
-        lost=tuple(sorted(answered - there.keys())),
+        # As often as it was answered: the same webhook may come twice, and each 200 is a promise.
+        lost=tuple(sorted((answered - there).elements())),
         # What was asked for twice may be there twice: the first answer may have been cut.
         unasked=tuple(sorted((there - asked).elements())),
         doubled=tuple(_doubled(topics[LIFECYCLES])),
@@ -71,6 +97,9 @@ def sums(
                 if copies[origin] != (origin in misplaced)
             )
         ),
+        # Partition by partition, or one too many would make up for one too few.
+        skipped=(kept - counted).total(),
+        recounted=(counted - kept).total(),
     )
 
 
@@ -100,6 +129,22 @@ def _copies(topics: Mapping[str, Sequence[Kept]]) -> Iterator[str]:
 
 def _origin(topic: str, kept: Kept) -> str | None:
     return header(kept.headers, "st_origin" if topic == QUARANTINE else REROUTED)
+
+
+def _kept(topics: Mapping[str, Sequence[Kept]]) -> Counter[tuple[str, int]]:
+    """How many records each input partition of a stage has."""
+    return Counter((topic, kept.partition) for topic in COUNTED for kept in topics[topic])
+
+
+def _counted(totals: Sequence[Kept]) -> Counter[tuple[str, int]]:
+    """How many the stages say that they took from it."""
+    counted: Counter[tuple[str, int]] = Counter()
+    for raw, kept in last_of(totals).items():
+        key = parse_key(raw.encode())
+        if isinstance(key.labels, dict) and kept.value is not None:
+            events = decode_totals(kept.value).counters.get(EVENTS.name, 0)
+            counted[key.labels.get("input", ""), key.partition] += events
+    return +counted
 
 
 def _doubled(lifecycles: Sequence[Kept]) -> Iterator[str]:

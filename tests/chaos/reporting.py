@@ -62,10 +62,12 @@ def _sums(outcome: Outcome) -> Iterator[str]:
         f"on {outcome.brokers} brokers (seed {outcome.seed}). Ended by themselves and started "
         f"again: {parts or 'none'}."
     )
+    lost = len(counted.lost) + counted.skipped
+    doubled = len(counted.doubled) + counted.recounted
     yield (
         f"{counted.requests:,} requests, {counted.answered:,} of them answered 200; "
-        f"{counted.records:,} records in Kafka: {len(counted.lost)} lost, "
-        f"{len(counted.doubled)} doubled, {len(counted.unasked)} that nobody sent. "
+        f"{counted.records:,} records in Kafka: {lost} lost, {doubled} doubled, "
+        f"{len(counted.unasked)} that nobody sent. "
         f"{counted.aside:,} put aside, as they must be (quarantine, another partition); "
         f"{len(counted.astray)} wrongly or not."
     )

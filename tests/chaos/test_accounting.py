@@ -1,6 +1,9 @@
-"""The sums find one id that is lost, one that nobody sent, and one that stands there too often."""
+"""The sums find one id that is lost, one that nobody sent, one that stands there too often, and a
+record that a stage took twice or not at all."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
@@ -8,13 +11,24 @@ from processors.aside import REROUTED
 from schemas.codec import encode
 from schemas.events import Fact
 from schemas.lifecycle import Lifecycle
-from schemas.topics import INBOUND, LIFECYCLES, QUARANTINE, RECEIPTS, SENDS, STATUSES
+from schemas.topics import (
+    INBOUND,
+    LIFECYCLES,
+    PARTS,
+    QUARANTINE,
+    RECEIPTS,
+    SENDS,
+    STATUSES,
+    TOTALS,
+)
+from schemas.totals import TotalsRecord, totals_key
 from sendtrace.simulator.requests import Logged, Sent
 from sendtrace.verify.found import Kept
 
 from chaos.accounting import sums
 
-TOPICS = (SENDS, STATUSES, RECEIPTS, INBOUND, QUARANTINE, LIFECYCLES)
+TOPICS = (SENDS, STATUSES, RECEIPTS, INBOUND, QUARANTINE, PARTS, LIFECYCLES, TOTALS)
+READ = (SENDS, STATUSES, RECEIPTS)
 
 
 def request(ce_id: str, status: int | None) -> Logged:
@@ -32,7 +46,17 @@ def kept(key: str, ce_id: str, value: bytes | None = b"{}") -> Kept:
 
 
 def topics(**found: list[Kept]) -> dict[str, list[Kept]]:
-    return {name: [] for name in TOPICS} | found
+    """With totals that count each input record once, unless they are given."""
+    read = Counter((topic, each.partition) for topic in READ for each in found.get(topic, ()))
+    totals = [events(topic, number, partition) for (topic, partition), number in read.items()]
+    return {name: [] for name in TOPICS} | {TOTALS: totals} | found
+
+
+def events(topic: str, number: int, partition: int = 0) -> Kept:
+    """So many records of one result, as the last record of its label set says it."""
+    labels = (("input", topic), ("result", "new"))
+    value = encode(TotalsRecord(counters={"events": number}))
+    return Kept(partition, 0, 0, totals_key("join", partition, labels), value, [])
 
 
 def test_what_was_answered_is_there() -> None:
@@ -50,9 +74,17 @@ def test_what_was_answered_is_there() -> None:
         ([send(("m", "n"), 200)], topics(sends=[kept("m", "")]), ("n",), ()),
         ([], topics(receipts=[kept("m", "a")]), (), ("a",)),
         ([request("a", 200)], topics(inbound=[kept("m", "a"), kept("m", "a")]), (), ("a",)),
+        ([request("a", 200)] * 2, topics(inbound=[kept("m", "a")]), ("a",), ()),
         ([request("a", None)] * 2, topics(inbound=[kept("m", "a"), kept("m", "a")]), (), ()),
     ],
-    ids=["a webhook lost", "a message of a send lost", "never sent", "there twice", "tried twice"],
+    ids=[
+        "a webhook lost",
+        "a message of a send lost",
+        "never sent",
+        "there twice",
+        "one of two lost",
+        "tried twice",
+    ],
 )
 def test_what_is_lost_or_unasked(
     requests: list[Logged],
@@ -62,6 +94,26 @@ def test_what_is_lost_or_unasked(
 ) -> None:
     result = sums(requests, found)
     assert (result.lost, result.unasked) == (lost, unasked)
+
+
+@pytest.mark.parametrize(
+    ("counted", "skipped", "recounted"),
+    [
+        ([events(STATUSES, 2)], 0, 0),
+        ([events(STATUSES, 1), events(STATUSES, 2)], 0, 0),
+        ([events(STATUSES, 3)], 0, 1),
+        ([events(STATUSES, 1)], 1, 0),
+        ([], 2, 0),
+        ([events(STATUSES, 1), events(STATUSES, 1, partition=1)], 1, 1),
+    ],
+    ids=["once", "as it says last", "one twice", "one not", "none", "of another partition"],
+)
+def test_what_a_stage_took_twice_or_not(counted: list[Kept], skipped: int, recounted: int) -> None:
+    """No lifecycle tells: a fact that is there already changes nothing."""
+    there = [kept("m", "a"), kept("m", "b")]
+    result = sums([request("a", 200), request("b", 200)], topics(statuses=there, totals=counted))
+    assert (result.skipped, result.recounted) == (skipped, recounted)
+    assert result.is_clean is not bool(skipped or recounted)
 
 
 def aside(topic: str, ce_id: str, origin: str) -> Kept:

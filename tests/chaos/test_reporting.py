@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sendtrace.verify.found import Difference, Report
 
+from chaos.accounting import Sums
 from chaos.driver import Done, Outcome
 from chaos.faults import Killed
 from chaos.reporting import markdown
@@ -27,3 +28,8 @@ def test_a_difference_is_shown_and_is_not_clean() -> None:
     outcome = Outcome(7, 1, report=Report(differences=[Difference("inputs", "abc", "it is lost")]))
     assert "inputs, abc: it is lost" in markdown(outcome)
     assert not outcome.is_clean
+
+
+def test_what_the_stages_took_twice_or_not_is_among_the_lost_and_doubled() -> None:
+    counted = Sums(9, 8, 7, ("a",), (), (), skipped=2, recounted=3)
+    assert "3 lost, 3 doubled, 0 that nobody sent" in markdown(Outcome(7, 1, sums=counted))
