@@ -93,6 +93,7 @@ def _arguments(seed: int) -> str:
         "brokers": "--brokers",
         "rate": "--rate",
         "plant": "--plant",
+        "all_plants": "--all-plants",
         "seed": "--seed",
     }
     words = []

@@ -11,12 +11,13 @@ from chaos.planning import short
 from chaos.stack import running_stack
 
 SEED = 7
-RATE = 30
+RATE = 30.0
+ARGUMENTS = f"--short --seed {SEED} --rate {RATE}"
 
 
 @pytest.mark.timeout(600)
 async def test_nothing_is_lost_or_doubled_when_every_part_fails(tmp_path: Path) -> None:
-    print(f"repeat with: make chaos ARGS='--short --seed {SEED}'")
+    print(f"repeat with: make chaos ARGS='{ARGUMENTS}'")
     async with running_stack(tmp_path, SETTINGS) as stack:
         outcome = await Driver(stack, tmp_path, SEED).run(short(SEED, SETTINGS), RATE)
     assert outcome.report.differences == []
