@@ -60,12 +60,14 @@ class Before:
 
     pids: dict[str, int]
     cuts: dict[str, int]
+    held: dict[str, int]
 
     @classmethod
     def of(cls, stack: Stack) -> Before:
         return cls(
             {part: stack.pid(part) for part in stack.parts},
             {name: link.cuts for name, link in stack.links.items()},
+            {name: link.held for name, link in stack.links.items()},
         )
 
 
@@ -187,6 +189,7 @@ async def _is_stopped(pid: int) -> bool:
 
 
 async def _is_weather_seen(stack: Stack, fault: BadWeather, before: Before) -> bool:
+    """Somebody must have met it: a link that nobody uses is silent in any weather."""
     link, deadline = stack.links[fault.link], time.monotonic() + SEEN_SECONDS
     passed = link.passed_bytes
     while time.monotonic() < deadline:
@@ -194,11 +197,11 @@ async def _is_weather_seen(stack: Stack, fault: BadWeather, before: Before) -> b
         before_passed, passed = passed, link.passed_bytes
         if fault.weather.is_stalled:
             # What was on its way when it stalled still passes.
-            is_there = link.connections > 0 and passed == before_passed
+            is_there = link.held > before.held[fault.link] and passed == before_passed
         elif fault.weather.cut_after_bytes is not None:
             is_there = link.cuts > before.cuts[fault.link]
         else:
-            is_there = passed > before_passed
+            is_there = link.held > before.held[fault.link] and passed > before_passed
         if is_there:
             return True
     return False

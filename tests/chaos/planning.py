@@ -214,7 +214,7 @@ def _traffic(link: str, weather: Weather) -> frozenset[str]:
     """What must work for bytes to pass a link, where it is these that show the weather."""
     if link != POSTGRES:
         return frozenset({"edge", KAFKA})
-    if weather in (CUT, STALLED):
+    if weather == CUT:
         return frozenset({POSTGRES, "loader"})
     return WAY | (LINKS - {f"link {link}"})
 

@@ -44,6 +44,8 @@ class Proxy:
         self.port = 0
         self.passed_bytes = 0
         self.cuts = 0
+        # Pieces that came while the weather was slow or silent, and so met it.
+        self.held = 0
         self.weather = FAIR
         self._changed = asyncio.Condition()
         self._links: set[_Link] = set()
@@ -116,6 +118,7 @@ class Proxy:
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
+            self.held += self.weather.is_stalled or self.weather.delay_seconds > 0
             async with self._changed:
                 await self._changed.wait_for(lambda: not self.weather.is_stalled)
             await asyncio.sleep(self.weather.delay_seconds)
