@@ -148,7 +148,8 @@ class Driver:
             await asyncio.sleep(max(fault.hold_seconds for fault in faults))
         finally:
             began = time.monotonic()
-            await asyncio.gather(*map(self._heal, faults))
+            healed = await asyncio.gather(*map(self._heal, faults))
+        seen = [all(both) for both in zip(seen, healed, strict=True)]
         restarted = await self._recovered()
         took = time.monotonic() - began
         restored = await recoveries(stack)
@@ -171,10 +172,9 @@ class Driver:
         try:
             try:
                 await self._do(fault)
-            except psutil.NoSuchProcess:  # what is to be suspended ended by itself in this moment
-                if not isinstance(fault, Suspended | SuspendedInWeather):
-                    raise
-                await start_again(self._stack, fault.part)
+            except psutil.NoSuchProcess:  # what it is done to ended by itself in this moment
+                for part in _done_to(fault):
+                    await start_again(self._stack, part)
                 await self._do(fault)
         except Exception as error:  # noqa: BLE001  # whatever it was: it is told, and counts
             self._say(f"{fault.name}: could not be done, {error!r}")
@@ -201,11 +201,17 @@ class Driver:
                 log.answered(n, 200)
             ledger.complete([each.message_id for each in fault.told])
 
-    async def _heal(self, fault: Fault) -> None:
+    async def _heal(self, fault: Fault) -> bool:
+        """False: what was to be killed now had ended by itself, so that it was not."""
+        is_done = True
         try:
             await fault.heal(self._stack)
         except* (EndedWhileStarting, LocalStackError, TimeoutError):
             pass  # what it needs was not there yet: started again, or waited for, afterwards
+        except* psutil.NoSuchProcess as gone:
+            self._say(f"{fault.name}: {gone.exceptions[0]!r}")
+            is_done = False
+        return is_done
 
     async def _recovered(self) -> tuple[str, ...]:
         """Waits, and starts again what ended, as a supervisor does: a part may end later, too."""
@@ -254,6 +260,12 @@ class Driver:
         book: Book = read_ledger(self._ledger)
         outcome.complete = len(book.messages.keys() & book.complete)
         outcome.cut_short = len(book.messages.keys() - book.complete)
+
+
+def _done_to(fault: Fault) -> tuple[str, ...]:
+    if isinstance(fault, Suspended | SuspendedInWeather):
+        return (fault.part,)
+    return kills(fault)
 
 
 def _line(done: Sequence[Done], at_seconds: float) -> str:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+import psutil
 from msgspec.structs import replace
 
 from processors.wiring import JOINER, ROLLUP, group_of
@@ -69,7 +70,7 @@ class Stack(Protocol):
         ...
 
     async def kill(self, part: str) -> None:
-        """SIGKILL; returns when it is gone."""
+        """SIGKILL; returns when it is gone. NoSuchProcess where it had ended by itself."""
         ...
 
     async def suspend(self, part: str) -> None:
@@ -90,7 +91,9 @@ class Stack(Protocol):
         """A stop for good, as when scaling in."""
         ...
 
-    async def kill_spare(self, part: str, number: int = 1) -> None: ...
+    async def kill_spare(self, part: str, number: int = 1) -> None:
+        """As `kill`."""
+        ...
 
 
 async def start_again(stack: Stack, part: str) -> None:
@@ -173,12 +176,14 @@ class LocalStack:
         await self.processes.signal(part, signal.SIGUSR2)
 
     async def kill(self, part: str) -> None:
+        if part not in (*PIPELINE, SIMULATOR) and not self.is_alive(part):
+            raise psutil.NoSuchProcess(self.pid(part), part)
         if part == POSTGRES:
             self._postgres.kill()
         elif number := _number(part):
             self.brokers.kill(number)
         else:
-            await self.processes.kill(part)
+            await _kill(self.processes, part)
 
     async def suspend(self, part: str) -> None:
         if number := _number(part):
@@ -203,13 +208,21 @@ class LocalStack:
         await self.spares[number].signal(part, signal.SIGUSR2)
 
     async def kill_spare(self, part: str, number: int = 1) -> None:
-        await self.spares[number].kill(part)
+        await _kill(self.spares[number], part)
 
     async def close(self) -> None:
         """PostgreSQL as it is now; brokers, processes and proxies have their own end."""
         self.resume(POSTGRES)
         if isinstance(self._postgres, LocalPostgres):
             await self._postgres.stop()
+
+
+async def _kill(processes: Processes, name: str) -> None:
+    """What ended by itself, before or just now, was not killed: its exit code says so."""
+    await processes.kill(name)
+    process = processes.running[name]
+    if process.returncode != -signal.SIGKILL:
+        raise psutil.NoSuchProcess(process.pid, name, f"exit code {process.returncode}")
 
 
 def _number(part: str) -> int | None:

@@ -109,6 +109,15 @@ async def test_a_kill(stack: LocalStack, part: str) -> None:
     await flows(stack)
 
 
+@pytest.mark.parametrize("part", ["exporter", BROKER, POSTGRES])
+async def test_what_had_ended_by_itself_is_not_killed(stack: LocalStack, part: str) -> None:
+    await stack.stop(part)
+    with pytest.raises(psutil.NoSuchProcess):
+        await stack.kill(part)
+    await stack.start(part)
+    await flows(stack)
+
+
 @pytest.mark.parametrize("part", ["edge", POSTGRES])
 async def test_away(stack: LocalStack, part: str) -> None:
     async with done_to(stack, Away((part,))):

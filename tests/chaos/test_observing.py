@@ -1,19 +1,23 @@
-"""A fault that did nothing is not seen."""
+"""A fault that did nothing is not seen, and what ended by itself was not killed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
+import psutil
 import pytest
 
 from chaos import observing
-from chaos.faults import CUT, CUT_HALF_WAY, DELAYED, STALLED, BadWeather
+from chaos.driver import Driver
+from chaos.faults import CUT, CUT_HALF_WAY, DELAYED, STALLED, BadWeather, Killed, MembersAdded
 from chaos.observing import Before, is_seen
 from chaos.proxy import FAIR, Proxy, Weather
-from chaos.stack import Stack
+from chaos.stack import LocalStack, Stack
 
 WEATHERS = pytest.mark.parametrize(
     "weather", [CUT, CUT_HALF_WAY, STALLED, DELAYED], ids=["cut", "half-way", "stalled", "delayed"]
@@ -96,3 +100,46 @@ async def test_weather_that_was_fair_is_not_seen(proxy: Proxy, weather: Weather)
 
 async def test_nobody_met_the_silence_of_a_link_that_is_not_used(proxy: Proxy) -> None:
     assert not await seen(proxy, BadWeather("edge", STALLED), STALLED, 60)
+
+
+class Doomed(Links):
+    """A stack whose loader ends by itself as it is to be killed, so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__({})
+        self.brokers = SimpleNamespace(numbers=(1,))
+        self.times = times
+        self.done: list[str] = []
+
+    async def kill(self, part: str) -> None:
+        if self.times:
+            self.times -= 1
+            raise psutil.NoSuchProcess(1, part)
+        self.done.append("killed")
+
+    async def kill_spare(self, part: str, number: int) -> None:
+        await self.kill(part)
+
+    async def leave_spare(self, part: str, number: int) -> None: ...
+
+    async def start(self, part: str) -> None:
+        self.done.append("started")
+
+
+@pytest.mark.parametrize(
+    ("times", "is_done", "done"),
+    [(0, True, ["killed"]), (1, True, ["started", "killed"]), (2, False, ["started"])],
+)
+async def test_what_ended_by_itself_is_started_and_killed(
+    times: int, is_done: bool, done: list[str], tmp_path: Path
+) -> None:
+    stack = Doomed(times)
+    driver = Driver(cast("LocalStack", stack), tmp_path, 1)
+    assert await driver._inject(Killed(("loader",))) is is_done
+    assert stack.done == done
+
+
+@pytest.mark.parametrize("times", [0, 1])
+async def test_a_spare_that_ended_by_itself_was_not_killed(times: int, tmp_path: Path) -> None:
+    driver = Driver(cast("LocalStack", Doomed(times)), tmp_path, 1)
+    assert await driver._heal(MembersAdded("joiner", 1)) is not bool(times)
