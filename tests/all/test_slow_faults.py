@@ -20,6 +20,7 @@ from sendtrace.runtime.settings import Settings
 from chaos.confined import NAMESPACE
 from chaos.driving import done_to, flows, rows
 from chaos.faults import Away, DiskFull, Killed, RollingRestart, Suspended
+from chaos.observing import ROOM_BYTES
 from chaos.stack import DATA, POSTGRES, SIMULATOR, LocalStack, running_stack
 
 DISK_BYTES = {DATA: 96 * 2**20, POSTGRES: 192 * 2**20}
@@ -62,10 +63,11 @@ async def test_a_full_disk(small_disks: LocalStack, part: str) -> None:
     async with done_to(stack, fault):
         room = os.statvfs(stack.disks[part])
         assert room.f_blocks * room.f_frsize == DISK_BYTES[POSTGRES if part == POSTGRES else DATA]
-        assert room.f_bavail == 0
+        # Who found it full may have removed what it had begun.
+        assert room.f_bavail * room.f_frsize < ROOM_BYTES
         await asyncio.sleep(10)
         print(f"{part} lives with a full disk: {stack.is_alive(part)}")
-    await flows(stack, seconds=60)
+    await flows(stack)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ async def test_suspended_past_the_timeouts(three: LocalStack, part: str) -> None
         process = psutil.Process(three.pid(part))
         await asyncio.sleep(fault.hold_seconds)
         assert process.status() == psutil.STATUS_STOPPED
-    await flows(three, seconds=60)
+    await flows(three)
 
 
 async def test_killed_on_a_small_disk_it_has_its_data_again(small_disks: LocalStack) -> None:
@@ -93,12 +95,12 @@ async def test_killed_on_a_small_disk_it_has_its_data_again(small_disks: LocalSt
         await asyncio.sleep(1)
         assert not small_disks.is_alive(POSTGRES)
     assert await rows(small_disks) >= before > 0
-    await flows(small_disks, seconds=60)
+    await flows(small_disks)
 
 
 async def test_one_broker_away_is_hardly_noticed(three: LocalStack) -> None:
     async with done_to(three, Killed(("kafka-3",))):
-        await flows(three, seconds=60)
+        await flows(three)
 
 
 async def test_two_brokers_away_stop_everything_and_it_goes_on(three: LocalStack) -> None:
@@ -107,10 +109,10 @@ async def test_two_brokers_away_stop_everything_and_it_goes_on(three: LocalStack
         before = await rows(three)
         await asyncio.sleep(2)
         assert await rows(three) == before
-    await flows(three, seconds=60)
+    await flows(three)
 
 
 async def test_brokers_restarted_one_after_the_other(three: LocalStack) -> None:
     async with done_to(three, RollingRestart(("kafka-1", "kafka-2", "kafka-3"))):
         pass
-    await flows(three, seconds=60)
+    await flows(three)

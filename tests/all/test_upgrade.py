@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,11 +50,19 @@ def commit_before() -> str | None:
     """The last commit with other product code than this tree, if its formats have numbers."""
     if named := os.environ.get("TEST_UPGRADE_FROM"):
         return named
+    if shutil.which("git") is None:
+        return None
     for commit in git("rev-list", "--first-parent", "HEAD").stdout.decode().split():
         if git("diff", "--quiet", commit, "--", *CODE).returncode == 1:
             promised = git("cat-file", "-e", f"{commit}:{FORMATS}").returncode == 0
             return commit if promised else None
     return None
+
+
+def test_without_git_no_older_code_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_UPGRADE_FROM", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert commit_before() is None
 
 
 @pytest.fixture
