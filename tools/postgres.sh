@@ -27,7 +27,10 @@ if [ -z "$(server)" ]; then
     apt-get -qq update
 fi
 mapfile -t packages < <(needed)
-apt-get -qq download "${packages[@]}"
+# Lists that are older than the mirror name versions that are gone from it.
+apt-get -qq download "${packages[@]}" || {
+    [ "$(id -u)" -eq 0 ] && apt-get -qq update && apt-get -qq download "${packages[@]}"
+}
 for package in ./*.deb; do
     dpkg-deb -x "$package" .
     rm -- "$package"

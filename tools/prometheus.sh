@@ -18,7 +18,10 @@ if ! apt-cache show prometheus >/dev/null 2>&1; then
     fi
     apt-get -qq update
 fi
-apt-get -qq download prometheus
+# Lists that are older than the mirror name versions that are gone from it.
+apt-get -qq download prometheus || {
+    [ "$(id -u)" -eq 0 ] && apt-get -qq update && apt-get -qq download prometheus
+}
 dpkg-deb -x prometheus_*.deb .
 rm -- prometheus_*.deb
 ./usr/bin/promtool --version | head -1
