@@ -4,7 +4,8 @@ Once (docs/decisions/0040): in one transaction go the records and a mark of whic
 the partition of quarantine that they lie in. In this order:
 
 1. InitProducerId: an earlier run that still goes on is fenced, and its transaction is over.
-2. Take the ends. All marks of earlier runs are before them.
+2. Take the ends, of what is committed and what is not yet. All marks of earlier runs are before
+   them; the end of what is committed would be before a joiner's open transaction, and marks behind.
 3. For each partition: read it for its marks, then once more for what has none.
 
 So it may be killed anywhere and run again. A run that is overtaken by another one stops.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
@@ -88,9 +89,9 @@ async def replay(
             pen = _Pen(await _started(clients, settings), settings, now_us)  # 1
             stack.push_async_callback(stop_quietly, pen.producer)
         partitions = partitions_of(settings, QUARANTINE)
+        ends = await _ends(clients, partitions)  # 2
         reader = await stack.enter_async_context(open_reader(clients, partitions))
         begins = await reader.beginning_offsets(partitions)
-        ends = await reader.end_offsets(partitions)  # 2
         for partition in partitions:  # 3
             bounds = {partition: ends[partition]}
             done = await _marked(reader, bounds)
@@ -111,6 +112,11 @@ async def _started(clients: Clients, settings: Settings) -> Producer:
             raise DependencyAway("Kafka did not answer InitProducerId") from error
         raise
     return producer
+
+
+async def _ends(clients: Clients, partitions: Sequence[Partition]) -> dict[Partition, int]:
+    async with open_reader(clients, partitions, committed=False) as reader:
+        return await reader.end_offsets(partitions)
 
 
 async def _marked(reader: Consumer, bounds: Mapping[Partition, int]) -> set[int]:

@@ -120,7 +120,7 @@ class Clients(Protocol):
     ) -> Producer: ...
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer: ...
     async def leave_group(self, group: str, instance_id: str) -> None: ...
-    def reader(self, *, resets: bool = True) -> Consumer: ...
+    def reader(self, *, resets: bool = True, committed: bool = True) -> Consumer: ...
     def topic_reader(self) -> TopicReader: ...
 
 
@@ -182,23 +182,25 @@ class KafkaClients:
             await client.close()
         refuse_errors(response)
 
-    def reader(self, *, resets: bool = True) -> Consumer:
+    def reader(self, *, resets: bool = True, committed: bool = True) -> Consumer:
         """A consumer without a group: partitions are assigned by hand.
 
         ``resets``: where no position exists, or one outside the log, it begins at the log's
         beginning. Who goes on for ever seeks, and must be told that a position is lost.
+        ``committed``: else its ends are also of what a transaction has not committed yet.
         """
         # Never `latest`.
         reset = "earliest" if resets else "none"
-        return self._consumer(group_id=None, auto_offset_reset=reset)
+        level = "read_committed" if committed else "read_uncommitted"
+        return self._consumer(group_id=None, auto_offset_reset=reset, isolation_level=level)
 
     def topic_reader(self) -> TopicReader:
         return KafkaTopicReader(self._settings.kafka_bootstrap)
 
-    def _consumer(self, **options: object) -> Consumer:
+    def _consumer(self, *, isolation_level: str = "read_committed", **options: object) -> Consumer:
         return AIOKafkaConsumer(  # type: ignore[no-any-return]  # aiokafka is untyped
             bootstrap_servers=self._settings.kafka_bootstrap,
-            isolation_level="read_committed",
+            isolation_level=isolation_level,
             enable_auto_commit=False,
             # Enough to keep the core busy. Four times as much costs a joiner of 12 partitions 80 MB
             # more after a backlog, and no less CPU. A batch larger than this comes by itself.

@@ -20,14 +20,14 @@ _POLL_MS = 200
 
 @asynccontextmanager
 async def open_reader(
-    clients: Clients, partitions: Collection[Partition]
+    clients: Clients, partitions: Collection[Partition], *, committed: bool = True
 ) -> AsyncIterator[Consumer]:
     """A reader of these partitions, all paused, at their beginning.
 
     Assigned before anything is asked about them: offsets of a topic that is not in the client's
     metadata yet cost it seconds of waiting (docs/aiokafka.md 33).
     """
-    reader = clients.reader()
+    reader = clients.reader(committed=committed)
     reader.assign(list(partitions))
     reader.pause(*partitions)
     try:

@@ -152,6 +152,30 @@ async def test_a_run_that_is_overtaken_stops_and_doubles_nothing(cluster: Cluste
     )
 
 
+async def test_a_mark_that_an_open_transaction_hides_is_waited_for(cluster: Cluster) -> None:
+    """Of a joiner that stands still as it puts something aside: what was committed behind its
+    record is not to be read yet."""
+    clients, settings = cluster.clients, cluster.settings
+    await put_aside(clients, settings, kept(1))
+    lies_in = partition_of(kept(1)[1], settings.partitions)
+    joiner = clients.producer(transactional_id=settings.topic("joiner"))
+    await joiner.start()
+    await joiner.begin_transaction()
+    batch = joiner.create_batch()
+    assert batch.append(timestamp=None, key=None, value=b"{", headers=[]) is not None
+    await (await joiner.send_batch(batch, settings.topic(QUARANTINE), partition=lies_in))
+    # If the first does not wait, it puts through what came before the joiner's, and marks it.
+    runs = []
+    for _ in range(2):
+        runs.append(asyncio.create_task(once_more(cluster)))
+        await asyncio.wait(runs[-1:], timeout=0.2 if isinstance(cluster, MemoryCluster) else 4.0)
+    await joiner.commit_transaction()
+    outcomes = await asyncio.gather(*runs, return_exceptions=True)
+    await stop_quietly(joiner)
+    await once_more(cluster)
+    assert ids(await records_of(clients, settings, STATUSES, 1)) == {"ce-1": 1}, outcomes
+
+
 async def test_a_send_that_fails_is_not_marked_as_put_through() -> None:
     cluster = MemoryCluster(Settings(topic_prefix="test.", partitions=3))
     await put_aside(cluster.clients, cluster.settings, kept(1))

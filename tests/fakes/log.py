@@ -86,8 +86,10 @@ class MemoryLog:
             if member.instance_id == instance_id:
                 self.expire(member)
 
-    def reader(self, *, resets: bool = True) -> MemoryConsumer:
-        return MemoryConsumer(self, None, f"reader-{next(self._names)}", resets=resets)
+    def reader(self, *, resets: bool = True, committed: bool = True) -> MemoryConsumer:
+        return MemoryConsumer(
+            self, None, f"reader-{next(self._names)}", resets=resets, committed=committed
+        )
 
     def topic_reader(self) -> MemoryTopicReader:
         return MemoryTopicReader(self)
@@ -309,9 +311,11 @@ class MemoryConsumer:
         instance_id: str | None = None,
         *,
         resets: bool = False,
+        committed: bool = True,
     ) -> None:
         self.log = log
         self._resets = resets
+        self._committed = committed  # else it is asked for ends alone
         self.group = group
         self.name = name
         self.instance_id = instance_id
@@ -371,6 +375,7 @@ class MemoryConsumer:
         await self._listener.on_partitions_assigned(incoming)
 
     def _read(self, tp: TopicPartition, max_records: int | None) -> list[ConsumerRecord]:
+        assert self._committed
         log, records = self.log.log(tp), []
         self._require_in_range(tp, len(log))
         offset, end = self._positions[tp], self.log.stable_end(tp)
@@ -407,7 +412,8 @@ class MemoryConsumer:
         self, partitions: Collection[TopicPartition]
     ) -> dict[TopicPartition, int]:
         await self.log.point("end_offsets", self.name)
-        return {tp: self.log.stable_end(tp) for tp in partitions}
+        end = self.log.stable_end if self._committed else lambda tp: len(self.log.log(tp))
+        return {tp: end(tp) for tp in partitions}
 
     async def beginning_offsets(
         self, partitions: Collection[TopicPartition]

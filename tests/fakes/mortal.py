@@ -79,8 +79,8 @@ class MortalClients:
     def topic_reader(self) -> TopicReader:
         return self._clients.topic_reader()  # it holds nothing that a kill could leave behind
 
-    def reader(self, *, resets: bool = True) -> Consumer:
-        real = self._clients.reader(resets=resets)
+    def reader(self, *, resets: bool = True, committed: bool = True) -> Consumer:
+        real = self._clients.reader(resets=resets, committed=committed)
         self.made.append(real)
         return _Consumer(self, real, "reader", EVERY)  # type: ignore[return-value]
 

@@ -78,8 +78,8 @@ class TamperingClients:
     def group_consumer(self, group: str, instance_id: str | None) -> Consumer:
         return self._clients.group_consumer(group, instance_id)
 
-    def reader(self, *, resets: bool = True) -> Consumer:
-        return self._clients.reader(resets=resets)
+    def reader(self, *, resets: bool = True, committed: bool = True) -> Consumer:
+        return self._clients.reader(resets=resets, committed=committed)
 
     def topic_reader(self) -> TopicReader:
         return self._clients.topic_reader()
