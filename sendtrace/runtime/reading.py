@@ -55,8 +55,8 @@ async def read_until(
         for tp, records in found.items():
             wanted = [record for record in records if record.offset < ends[tp]]
             if wanted:
-                came_at = clock()
                 yield tp, wanted
+                came_at = clock()  # whatever was done with them is no waiting of ours
         # Control records move the position, too, and are no records.
         for tp in [tp for tp in left if await reader.position(tp) >= ends[tp]]:
             left.remove(tp)
