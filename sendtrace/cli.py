@@ -46,6 +46,12 @@ _port_base = click.option(
     "--port-base", type=click.IntRange(0, 40_000), help="Of a stack of `up` here: as given to it."
 )
 
+_accept_gap = click.option(
+    "--accept-gap",
+    is_flag=True,
+    help="Where records were deleted unread, or a topic was made anew, go on from its beginning.",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sendtrace")
@@ -71,6 +77,7 @@ def cli() -> None:
     type=click.Choice([1, 3]),
     help="Kafka brokers; 3 replicate. [default: as the data was begun, else 1]",
 )
+@_accept_gap
 def up(
     rate: float,
     no_simulate: bool,
@@ -79,6 +86,7 @@ def up(
     port_base: int | None,
     scenario: str | None,
     brokers: int | None,
+    accept_gap: bool,
 ) -> None:
     """Run the whole stack here until Ctrl-C. The data stays for the next time."""
     from sendtrace.local.brokers import choose_count
@@ -93,6 +101,7 @@ def up(
         seconds,
         brokers=choose_count(Path(settings.data_dir), brokers, fresh),
         scenario=None if scenario is None else chosen(scenario),
+        accept_gap=accept_gap,
     )
     plan = make_plan(settings, os.environ, options)
 
@@ -117,13 +126,6 @@ def edge() -> None:
     from ingest import app
 
     _run_process(app.run)
-
-
-_accept_gap = click.option(
-    "--accept-gap",
-    is_flag=True,
-    help="Where records were deleted unread, or a topic was made anew, go on from its beginning.",
-)
 
 
 @cli.command()

@@ -11,7 +11,7 @@ import asyncpg
 from aiokafka.errors import KafkaConnectionError
 
 from schemas.formats import NewerFormat
-from sendtrace.local.process import LocalStackError
+from sendtrace.local.process import LocalStackError, ProcessDiffers
 from sendtrace.runtime.quarantine import TooMuchQuarantine
 from sendtrace.runtime.settings import SettingsError
 from sendtrace.runtime.task import PositionLost
@@ -63,10 +63,9 @@ def complaint(error: BaseException) -> Complaint | None:
     match error:
         case SettingsError() | TopicsError() | SchemaMissing():
             return Complaint(str(error), CONFIGURATION)
-        case DependencyAway() | LocalStackError() | RebuildBusy():
-            return Complaint(str(error), AWAY)
         case (
             MigrationError()
+            | ProcessDiffers()
             | NewerFormat()
             | PositionLost()
             | TopicChanged()
@@ -75,6 +74,8 @@ def complaint(error: BaseException) -> Complaint | None:
             | TooMuchQuarantine()
         ):
             return Complaint(str(error), DIFFERS)
+        case DependencyAway() | LocalStackError() | RebuildBusy():
+            return Complaint(str(error), AWAY)
         case asyncpg.InvalidAuthorizationSpecificationError() | asyncpg.InvalidCatalogNameError():
             advice = "set SENDTRACE_POSTGRES_DSN to a user and a database that exist"
             return Complaint(f"PostgreSQL refuses ({error}): {advice}", CONFIGURATION)

@@ -28,6 +28,7 @@ class Options:
     simulate_seconds: float | None = None  # None: as long as the stack
     brokers: int = 1  # 1 or 3
     scenario: str | None = None  # None: the simulator's default
+    accept_gap: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ChildPlan:
     arguments: tuple[str, ...]
     port: int = 0  # of /readyz and /metrics; 0: it has none
     may_finish: bool = False
+    until_up: tuple[str, ...] = ()  # further arguments, until the whole stack has been up
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def make_plan(settings: Settings, environment: Mapping[str, str], options: Optio
     if f"{PREFIX}EDGE_DRAIN_SECONDS" not in environment:
         # There is no load balancer here that would have to notice first.
         settings = msgspec.structs.replace(settings, edge_drain_seconds=0.0)
-    processes = _processes(settings)
+    processes = _processes(settings, options.accept_gap)
     ports = _ports(settings, brokers, own_postgres)
     return StackPlan(
         settings=settings,
@@ -122,12 +124,14 @@ def _ports(settings: Settings, brokers: tuple[Broker, ...], own_postgres: bool) 
     return ports
 
 
-def _processes(settings: Settings) -> tuple[ChildPlan, ...]:
+def _processes(settings: Settings, accept_gap: bool) -> tuple[ChildPlan, ...]:
+    # A gap is accepted once: who is started again later must not go on from the next one.
+    gap = ("--accept-gap",) if accept_gap else ()
     return (
         ChildPlan("edge", ("edge",), settings.port("edge_internal")),
-        ChildPlan("joiner", ("joiner",), settings.port("joiner")),
-        ChildPlan("rollup", ("rollup",), settings.port("rollup")),
-        ChildPlan("loader", ("loader",), settings.port("loader")),
+        ChildPlan("joiner", ("joiner",), settings.port("joiner"), until_up=gap),
+        ChildPlan("rollup", ("rollup",), settings.port("rollup"), until_up=gap),
+        ChildPlan("loader", ("loader",), settings.port("loader"), until_up=gap),
         ChildPlan("exporter", ("exporter",), settings.port("exporter")),
     )
 

@@ -30,6 +30,10 @@ class LocalStackError(Exception):
     """The local stack cannot do what was asked; the message says what to do about it."""
 
 
+class ProcessDiffers(LocalStackError):
+    """A process found other data than it knew (exit code 5), and would find it again."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Whom a child runs as."""

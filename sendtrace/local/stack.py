@@ -105,6 +105,7 @@ async def _run(plan: StackPlan, environment: Mapping[str, str], screen: Screen) 
             tasks.create_task(servers.watch())
             tasks.create_task(supervisor.watch())
             await _all_ready(session, plan.processes)
+            supervisor.all_are_up()
             if plan.simulator is not None:
                 supervisor.start(plan.simulator)
             screen.say(_banner(plan, time.monotonic() - began))

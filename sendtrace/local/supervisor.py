@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from sendtrace.local.complaints import DIFFERS
 from sendtrace.local.plan import ChildPlan
-from sendtrace.local.process import Child, LocalStackError
+from sendtrace.local.process import Child, LocalStackError, ProcessDiffers
 
 RESTARTS_PER_MINUTE = 5
 # A death is noticed within this time; shorter would only cost idle CPU.
@@ -64,6 +65,7 @@ class Supervisor:
         self._running: dict[str, Child] = {}
         self._budgets: dict[str, RestartBudget] = {}
         self._restart_at: dict[str, float] = {}
+        self._has_been_up = False
 
     def start(self, plan: ChildPlan) -> None:
         """Start a process and keep it running from now on."""
@@ -71,8 +73,13 @@ class Supervisor:
         self._budgets[plan.name] = RestartBudget()
         self._spawn(plan)
 
+    def all_are_up(self) -> None:
+        """From now on a restart leaves out what was only for the start (``until_up``)."""
+        self._has_been_up = True
+
     async def watch(self) -> None:
-        """Never returns. Raises LocalStackError with a log's end when one dies too often."""
+        """Never returns. Raises LocalStackError with a log's end when one dies too often, and at
+        once with its last sentence when data differ from what it knew."""
         while True:
             for name in [name for name, child in self._running.items() if not child.running]:
                 await self._bury(name)
@@ -97,6 +104,8 @@ class Supervisor:
             self._say(f"{name} is done: {_last_line(child)}")
             self._on_change()
             return
+        if code == DIFFERS:
+            raise ProcessDiffers(f"{name} ended with exit code {code}: {_last_line(child)}")
         budget = self._budgets[name]
         if not budget.allows(time.monotonic()):
             raise LocalStackError(
@@ -108,9 +117,10 @@ class Supervisor:
         self._restart_at[name] = time.monotonic() + budget.pause_seconds
 
     def _spawn(self, plan: ChildPlan) -> None:
+        further = () if self._has_been_up else plan.until_up
         self._running[plan.name] = Child.start(
             plan.name,
-            [sys.executable, "-m", "sendtrace", *plan.arguments],
+            [sys.executable, "-m", "sendtrace", *plan.arguments, *further],
             log_path=self._logs_dir / f"{plan.name}.log",
             env=self._environment,
         )

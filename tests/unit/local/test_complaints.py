@@ -6,6 +6,7 @@ import pytest
 
 from schemas.formats import NewerFormat
 from sendtrace.local.complaints import FORESEEN, complaint
+from sendtrace.local.process import LocalStackError, ProcessDiffers
 from sendtrace.runtime.quarantine import TooMuchQuarantine
 from sendtrace.runtime.task import PositionLost
 from sinks.postgres import SchemaMissing, SourceChanged
@@ -19,6 +20,8 @@ from sinks.postgres import SchemaMissing, SourceChanged
         (SourceChanged("One sentence."), 5),
         (SchemaMissing(), 3),
         (TooMuchQuarantine("One sentence."), 5),
+        (LocalStackError("One sentence."), 4),
+        (ProcessDiffers("One sentence."), 5),
     ],
 )
 def test_what_stops_a_process_is_one_sentence(error: Exception, code: int) -> None:

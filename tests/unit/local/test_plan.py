@@ -81,6 +81,15 @@ def test_the_simulator_can_be_left_out_or_bounded() -> None:
     assert chosen.arguments[-2:] == ("--scenario", "everything")
 
 
+def test_a_gap_is_accepted_by_who_has_positions_and_only_when_asked() -> None:
+    def accept(options: Options) -> list[str]:
+        plan = make_plan(Settings(), {}, options)
+        return [each.name for each in plan.processes if "--accept-gap" in each.until_up]
+
+    assert accept(Options()) == []
+    assert accept(Options(accept_gap=True)) == ["joiner", "rollup", "loader"]
+
+
 def test_secrets_are_made_and_the_children_know_where() -> None:
     plan = make_plan(Settings(data_dir="/data"), {}, Options())
     assert plan.makes_secrets

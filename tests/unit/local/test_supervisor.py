@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -9,7 +10,7 @@ import pytest
 
 from sendtrace.local import supervisor as module
 from sendtrace.local.plan import ChildPlan
-from sendtrace.local.process import LocalStackError
+from sendtrace.local.process import LocalStackError, ProcessDiffers
 from sendtrace.local.supervisor import RestartBudget, Supervisor
 
 
@@ -70,6 +71,42 @@ async def test_a_child_that_may_finish_is_not_started_again(
             await asyncio.sleep(0.01)
     watching.cancel()
     assert said == ["child is done: 12 sends"]
+
+
+async def test_a_child_that_found_other_data_is_not_started_again(
+    tmp_path: Path, command: Callable[[str], ChildPlan]
+) -> None:
+    said: list[str] = []
+    supervisor = make_supervisor(tmp_path, said)
+    supervisor.start(
+        command("import sys; print('a line', flush=True); print('The log is cut.'); sys.exit(5)")
+    )
+    with pytest.raises(ProcessDiffers) as raised:
+        await asyncio.wait_for(supervisor.watch(), 60)
+    assert str(raised.value) == "child ended with exit code 5: The log is cut."
+    assert said == []
+
+
+async def test_a_restart_leaves_out_what_was_for_the_start(
+    tmp_path: Path, command: Callable[[str], ChildPlan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(RestartBudget, "pause_seconds", 0.0)
+    given = tmp_path / "given"
+    source = f"import sys; print(*sys.argv[1:], file=open({str(given)!r}, 'a')); sys.exit(1)"
+    supervisor = make_supervisor(tmp_path, [])
+    supervisor.start(replace(command(source), arguments=("run",), until_up=("--accept-gap",)))
+    watching = asyncio.create_task(supervisor.watch())
+    async with asyncio.timeout(60):
+        while not given.exists() or given.read_text().count("\n") < 2:
+            await asyncio.sleep(0.01)
+        supervisor.all_are_up()
+        while not given.read_text().endswith("run\n"):
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    await supervisor.stop(["child"])
+    starts = given.read_text().splitlines()
+    assert starts[:2] == ["run --accept-gap"] * 2
 
 
 async def test_stop_ends_what_runs(tmp_path: Path, command: Callable[[str], ChildPlan]) -> None:
