@@ -178,6 +178,8 @@ def test_the_full_values_set_every_value() -> None:
         ("edge.ingress.enabled=true", "/edge/ingress/host"),
         ("edge.resources.limits.memory=lots", "/edge/resources/limits/memory"),
         ("runAsUser=0", "/runAsUser"),
+        ("joiner.acceptGap=once", "/joiner/acceptGap"),
+        ("exporter.acceptGap=true", "additional properties 'acceptGap' not allowed"),
         ("joiner.replicas=13", "joiner.replicas is 13, and there are 12 partitions"),
     ],
 )
@@ -228,8 +230,12 @@ def test_the_ports_are_those_of_the_settings(objects: list[Object]) -> None:
         assert ports == ({"webhooks": settings.port("edge")} if component == "edge" else {})
 
 
-def test_every_process_is_there_and_is_a_command(objects: list[Object]) -> None:
-    arguments = {component: container_of(each)["args"] for component, each in workloads(objects)}
+def arguments_of(objects: list[Object]) -> dict[str, list[str]]:
+    return {component: container_of(each)["args"] for component, each in workloads(objects)}
+
+
+def test_every_process_is_there_and_is_a_command(default: list[Object]) -> None:
+    arguments = arguments_of(default)
     assert arguments.keys() == PROCESSES | {"topics", "migrate"}
     assert {name: words for name, words in arguments.items() if name in PROCESSES} == {
         name: [name] for name in PROCESSES
@@ -238,6 +244,31 @@ def test_every_process_is_there_and_is_a_command(objects: list[Object]) -> None:
         command: Any = cli
         for word in words:
             command = command.commands[word]
+
+
+ACCEPTING = ["joiner", "rollup", "loader"]
+
+
+@pytest.mark.parametrize("stage", ACCEPTING)
+def test_a_gap_is_accepted_by_the_stage_that_is_told_to(stage: str, default: list[Object]) -> None:
+    """By no other, which may have a gap of its own that nobody has seen."""
+    told = arguments_of(template("--set", f"{stage}.acceptGap=true"))
+    assert told == arguments_of(default) | {stage: [stage, "--accept-gap"]}
+    assert "--accept-gap" in {option for each in cli.commands[stage].params for option in each.opts}
+
+
+def test_whoever_leaves_it_on_is_warned_at_each_release(full: list[Object]) -> None:
+    def notes(*arguments: str) -> str:
+        done = helm("install", "prod", str(CHART), "--dry-run=client", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition("\nNOTES:\n")[2]
+
+    assert "Webhooks: " in notes()
+    assert "acceptGap" not in notes()
+    warned = re.findall(r"^WARNING: (\w+)\.acceptGap is on", notes("--values", str(FULL)), re.M)
+    assert warned == ACCEPTING
+    accepting = {name for name, words in arguments_of(full).items() if "--accept-gap" in words}
+    assert accepting == set(ACCEPTING)
 
 
 def test_no_pod_gets_variables_that_nobody_set(objects: list[Object]) -> None:

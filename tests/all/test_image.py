@@ -246,3 +246,10 @@ def test_it_runs_as_nobody_in_particular() -> None:
     assert gid > 1000
     # A shell as PID 1 would not pass the signal on.
     assert last["ENTRYPOINT"].startswith("[")
+
+
+def test_both_stages_are_of_one_base_that_can_be_pinned() -> None:
+    """A digest is given as a whole: two stages of two Pythons would not fit each other."""
+    [default] = re.findall(r"^ARG BASE=(.+)$", DOCKERFILE.read_text(), re.M)
+    assert default.startswith(f"python:{sys.version_info.major}.{sys.version_info.minor}")
+    assert [stage[0].rest.partition(" ")[0] for stage in stages()] == ["${BASE}"] * 2

@@ -124,7 +124,9 @@ securityContext:
 
 {{/* A process that stays: ports, probes, resources. `extraPorts` stand before the health port. */}}
 {{- define "sendtrace.service-container" -}}
-{{ include "sendtrace.container" (set . "args" (list .component)) }}
+{{- $values := index .root.Values .component }}
+{{- $args := ternary (list .component "--accept-gap") (list .component) (default false $values.acceptGap) }}
+{{- include "sendtrace.container" (set . "args" $args) }}
 ports:
   {{- with .extraPorts }}
   {{- toYaml . | nindent 2 }}
