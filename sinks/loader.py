@@ -104,9 +104,7 @@ class LoaderMetrics:
             ["topic"],
             registry=registry,
         )
-        for topic in TOPICS:
-            self.gaps.labels(topic)
-            self.gap_records.labels(topic)
+        # Shown from when the positions are known: 0 until then would look like a new gap after it.
         self.retries = Counter(
             "sendtrace_loader_retries", "Tries while PostgreSQL was away", registry=registry
         )

@@ -438,6 +438,20 @@ PIPELINE = (
     number(
         "Processes up", "", COUNT, ('sum by (job) (up{job=~"sendtrace-.+"})', "{{job}}"), width=8
     ),
+    bars(
+        "Gaps gone on from, by topic",
+        "Positions whose records were deleted, remade or cut before they were read, ever.",
+        COUNT,
+        ("sum by (input) (sendtrace:gaps)", "{{input}}"),
+        width=12,
+    ),
+    bars(
+        "Offsets lost in gaps, by topic",
+        "What nobody read of logs that are there. Of a topic that is gone it is not known.",
+        COUNT,
+        ("sum by (input) (sendtrace:gap_records)", "{{input}}"),
+        width=12,
+    ),
 )  # fmt: skip
 ROWS = (
     ("At a glance", AT_A_GLANCE),

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
@@ -127,7 +127,11 @@ def encoder_for(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 
 def page_of(registry: CollectorRegistry) -> Page:
-    """All of a registry, rendered each time."""
+    """All of a registry, rendered each time; and when this process started, its CPU and memory.
+
+    By its start is seen what dies again and again, and is up whenever somebody asks.
+    """
+    ProcessCollector(registry=registry)
 
     def page(accept: str) -> tuple[bytes, str]:
         encode, content_type = encoder_for(accept)

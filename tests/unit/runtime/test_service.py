@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from types import SimpleNamespace
 
 import aiohttp
+import psutil
 import pytest
 from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from prometheus_client import CollectorRegistry
@@ -35,6 +37,9 @@ async def test_livez_says_what_is_stuck_and_readyz_stays_as_it_is(
         now += 11
         assert await get("/livez") == (503, "the loop has not moved for 10 s")
         assert await get("/readyz") == (200, "ok")
+        _, page = await get("/metrics")
+        [started] = re.findall(r"^process_start_time_seconds (\S+)$", page, re.M)
+        assert float(started) == pytest.approx(psutil.Process().create_time(), abs=1)
         health.excuse()
         assert await get("/livez") == (200, "ok")
         now += 11

@@ -431,6 +431,8 @@ async def test_inbound_deleted_unread_stops_it_and_is_counted_where_that_is_acce
         await load_until_it_fails(log, warehouse)
     assert warehouse.offsets[INBOUND].next == 4
     registry, again = CollectorRegistry(), CollectorRegistry()
+    loader.LoaderMetrics(before := CollectorRegistry())
+    assert figures(before) == [None, None]
     async with loading(log, warehouse, registry, accept_gap=True):
         await until(lambda: warehouse.offsets[INBOUND].next == 10)
     assert warehouse.offsets[INBOUND].topic_epoch == 1
