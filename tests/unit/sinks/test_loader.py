@@ -191,17 +191,21 @@ async def test_what_cannot_be_read_is_in_quarantine_before_the_position_moves() 
     assert header(kept.headers, "st_origin") == "lifecycles-0-1"
 
 
-async def test_without_an_acknowledgement_of_quarantine_nothing_moves() -> None:
+async def test_without_an_acknowledgement_of_quarantine_nothing_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not waited for without end (docs/aiokafka.md 9)."""
     log, warehouse = MemoryLog(), MemoryWarehouse()
     log.put(TOPIC, 0, b"m1", b"not a lifecycle")
 
-    def refuse(operation: str, _: str) -> None:
-        if operation == "send_batch":
-            raise TimeoutError
+    async def unanswered(*_: object, **__: object) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
 
-    log.on_point = refuse
-    with pytest.raises(loader.DependencyAway):
-        await load_until_it_fails(log, warehouse)
+    monkeypatch.setattr(MemoryProducer, "send_batch", unanswered)
+    monkeypatch.setattr(loader, "QUARANTINE_ACK_SECONDS", 0.05)
+    async with asyncio.timeout(10):
+        with pytest.raises(loader.DependencyAway):
+            await load_until_it_fails(log, warehouse)
     assert saved(warehouse) == {0: 0, 1: 0, 2: 0}
 
 
