@@ -87,7 +87,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     loader_batch_records: int = 10_000
     loader_interval_ms: int = 200
     # Days after which the loader deletes rows; 0 keeps them for ever: nobody loses data unasked.
-    warehouse_retention_days: Annotated[int, Meta(ge=0)] = 0
+    # A date that far back must exist: with more the loader could not even ask.
+    warehouse_retention_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
     # `keep` stores the text of inbound messages in the warehouse. It is content: not by default.
     text: Literal["", "keep"] = ""
     # Divides every duration of policy and simulator, so that days pass in seconds in tests. Not

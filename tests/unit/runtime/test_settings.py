@@ -23,6 +23,7 @@ def test_they_go_to_a_child_and_back() -> None:
         ("GRACE_SECONDS", "0", "SENDTRACE_GRACE_SECONDS: Expected `float` > 0.0"),
         ("GRACE_SECONDS", "1e9", "<= 86400.0"),
         ("RETRY_STEP_SECONDS", "-1", "SENDTRACE_RETRY_STEP_SECONDS"),
+        ("WAREHOUSE_RETENTION_DAYS", "999999", "SENDTRACE_WAREHOUSE_RETENTION_DAYS"),
         ("DEFAULT_CURRENCY", "eur", "SENDTRACE_DEFAULT_CURRENCY"),
         ("DEFAULT_CURRENCY", "EURO", "SENDTRACE_DEFAULT_CURRENCY"),
         ("DEADLINES", "confirmation=0h", "in 'confirmation=0h': '0h' is not longer than nothing"),
