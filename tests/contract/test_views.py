@@ -354,6 +354,13 @@ async def test_inbound_messages(database: Database) -> None:
     await database.inbound("a", **part(1, 1, text="hel", keyword_class="STOP", **cost))
     # The same mark two days later is another text, of which a part is not here yet.
     await database.inbound("c", **part(1, 2 * 24 * 60, text="x"))
+    # The same mark within the hour, and a part of it twice, are further texts.
+    for message_id, number, minutes, text in (
+        ("f1", 1, 0, "the "), ("f2", 2, 1, "first"), ("g1", 1, 60, "the "), ("g2", 2, 61, "second"),
+        ("h2", 2, 62, "second"),
+    ):  # fmt: skip
+        values = {"sender": "447400000003", "text": text}
+        await database.inbound(message_id, **part(number, minutes, **values))
     # Another sender's, without its text.
     for n in (1, 2):
         await database.inbound(f"d{n}", **part(n, sender="447400000002"))
@@ -373,6 +380,13 @@ async def test_inbound_messages(database: Database) -> None:
         (["d1", "d2"], 2, 2, True, None, 20, "none", None, NOON, NOON),
         (["e1"], 1, 1, True, "one", 3, "none", None, NOON, NOON),
         (["e2"], 1, 1, True, "two", 3, "none", None, NOON, NOON),
+        (["f1", "f2"], 2, 2, True, "the first", 20, "none", None, NOON, NOON + MINUTE),
+        (
+            ["g1", "g2"], 2, 2, True, "the second", 20, "none", None, NOON + HOUR,
+            NOON + HOUR + MINUTE,
+        ),
+        (["h2"], 1, 2, False, None, 10, "none", None, NOON + HOUR + 2 * MINUTE,
+         NOON + HOUR + 2 * MINUTE),
     ]  # fmt: skip
 
 
