@@ -20,7 +20,7 @@ from sendtrace.runtime.settings import Settings
 
 from chaos.driver import SETTINGS, Driver, Outcome
 from chaos.planning import DISK_BYTES, Step, long, short, wide
-from chaos.planted import run_planted
+from chaos.planted import is_found, run_planted
 from chaos.plants import PLANTS
 from chaos.reporting import markdown
 from chaos.stack import running_stack
@@ -123,8 +123,10 @@ async def _run(
 def _is_found(name: str, seed: int, rate: float) -> bool:
     outcome = asyncio.run(run_planted(name, seed, rate, _say))
     print(markdown(outcome))
-    print(f"{name}: {'NOT FOUND' if outcome.is_clean else 'found'}", flush=True)
-    return not outcome.is_clean
+    found = is_found(name, outcome)
+    told = ", ".join(sorted(outcome.evidence)) or "nothing"
+    print(f"{name}: {'found' if found else 'NOT FOUND'} ({told})", flush=True)
+    return found
 
 
 def _say(line: str) -> None:

@@ -53,15 +53,14 @@ class Sums:
     recounted: int = 0
 
     @property
+    def unclean(self) -> set[str]:
+        """The names of those that should be nothing and are not."""
+        names = ("lost", "unasked", "doubled", "astray", "skipped", "recounted")
+        return {name for name in names if getattr(self, name)}
+
+    @property
     def is_clean(self) -> bool:
-        return not (
-            self.lost
-            or self.unasked
-            or self.doubled
-            or self.astray
-            or self.skipped
-            or self.recounted
-        )
+        return not self.unclean
 
 
 def sums(

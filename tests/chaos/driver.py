@@ -88,6 +88,11 @@ class Outcome:
     def is_clean(self) -> bool:
         return self.report.is_equal and self.sums.is_clean
 
+    @property
+    def evidence(self) -> set[str]:
+        """Which of the sums are not clean, and where `verify` found differences."""
+        return self.sums.unclean | {each.where for each in self.report.differences}
+
 
 class Driver:
     """Drives one stack once. The ledger is in ``directory``."""

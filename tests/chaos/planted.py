@@ -18,7 +18,7 @@ PAUSE_SECONDS = 0.5
 
 
 async def run_planted(name: str, seed: int, rate: float, say: Say = print) -> Outcome:
-    """The outcome must not be clean."""
+    """The outcome must show it: see `is_found`."""
     plant = PLANTS[name]
     settings = replace(SETTINGS, transaction_timeout_ms=plant.transaction_timeout_ms)
     modules = {plant.part: ("chaos.plants", name)}
@@ -28,3 +28,9 @@ async def run_planted(name: str, seed: int, rate: float, say: Say = print) -> Ou
         async with running_stack(directory, settings, modules=modules) as stack:
             driver = Driver(stack, directory, seed, say, verify_seconds=VERIFY_SECONDS)
             return await driver.run(steps, rate)
+
+
+def is_found(name: str, outcome: Outcome) -> bool:
+    """By what it does, and by faults that were done."""
+    is_done = any(each.seen for each in outcome.done)
+    return is_done and not outcome.evidence.isdisjoint(PLANTS[name].shown_by)

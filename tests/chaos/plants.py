@@ -182,29 +182,40 @@ SLOW = Weather(delay_seconds=0.2)
 
 @dataclass(frozen=True)
 class Plant:
-    """``plant`` changes the program; ``faults`` show it in the process ``part``."""
+    """``plant`` changes the program; ``faults`` show it in the process ``part``, by one of
+    ``shown_by`` (`Outcome.evidence`): what is unclean for another reason is not the plant."""
 
     part: str
     plant: Callable[[], None]
     faults: tuple[Fault, ...]
+    shown_by: frozenset[str]
     # A zombie must come back before Kafka ends its transaction, or after the engine gave it up.
     transaction_timeout_ms: int = 10_000
 
 
+_COUNTS = frozenset({"skipped", "recounted"})
 _MID_COMMIT = (KilledInWeather("joiner", KAFKA, DELAYED, 2.0),) * 8
 PLANTS: Mapping[str, Plant] = {
     "early-answer": Plant(
-        "edge", early_answer, (KilledInWeather("edge", KAFKA, STALLED, 2.0),) * 3
+        "edge",
+        early_answer,
+        (KilledInWeather("edge", KAFKA, STALLED, 2.0),) * 3,
+        frozenset({"lost"}),
     ),
-    "store-before-commit": Plant("joiner", store_before_commit, _MID_COMMIT),
-    "positions-outside": Plant("joiner", positions_outside, _MID_COMMIT),
-    "totals-outside": Plant("joiner", totals_outside, _MID_COMMIT),
-    "no-init": Plant("joiner", no_init, (TakenOver("joiner", KAFKA),) * 4, 60_000),
+    "store-before-commit": Plant(
+        "joiner", store_before_commit, _MID_COMMIT, frozenset({"lifecycles"})
+    ),
+    "positions-outside": Plant("joiner", positions_outside, _MID_COMMIT, _COUNTS),
+    "totals-outside": Plant("joiner", totals_outside, _MID_COMMIT, _COUNTS),
+    "no-init": Plant("joiner", no_init, (TakenOver("joiner", KAFKA),) * 4, _COUNTS, 60_000),
     "zombie-goes-on": Plant(
-        "joiner", zombie_goes_on, (SuspendedInWeather("joiner", KAFKA, 8.0),) * 4, 5_000
+        "joiner", zombie_goes_on, (SuspendedInWeather("joiner", KAFKA, 8.0),) * 4, _COUNTS, 5_000
     ),
     "loader-from-group": Plant(
-        "loader", loader_from_group, (KilledInWeather("loader", POSTGRES, SLOW, 2.0),) * 8
+        "loader",
+        loader_from_group,
+        (KilledInWeather("loader", POSTGRES, SLOW, 2.0),) * 8,
+        frozenset({"warehouse"}),
     ),
 }
 
