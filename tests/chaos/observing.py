@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import aiohttp
 import asyncpg
 import psutil
+from aiokafka.admin import AIOKafkaAdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from processors.store import RocksStore
+from processors.wiring import group_of
 from schemas.codec import header
 from schemas.topics import QUARANTINE
 from sendtrace.runtime.kafka import KafkaClients, partitions_of
@@ -96,8 +98,12 @@ async def is_seen(stack: Stack, fault: Fault, before: Before) -> bool:
             return not any(stack.is_alive(part) for part in parts)
         case KilledInWeather(part=part) | KilledDuringScrape(part=part):
             return not stack.is_alive(part)
-        case OffsetsMoved(part) | OffsetsDeleted(part) | StateCorrupted(part):
+        case StateCorrupted(part):
             return not stack.is_alive(part)
+        case OffsetsMoved(part):
+            return not stack.is_alive(part) and set(await _offsets(stack, part)) == {0}
+        case OffsetsDeleted(part):
+            return not stack.is_alive(part) and await _offsets(stack, part) == []
         case OneAwayThenTwo(first, second):
             return not (stack.is_alive(first) or stack.is_alive(second))
         case StateOutdated(part, age_ms):
@@ -137,6 +143,17 @@ def _youngest_ms(stack: Stack, part: str) -> int:
         last_ms = max(last_ms, store.meta.caught_up_at_ms)
         store.close()
     return time.time_ns() // 1_000_000 - last_ms
+
+
+async def _offsets(stack: Stack, part: str) -> list[int]:
+    """What its group has committed, of all partitions."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group_of(stack.settings, STAGES[part]))
+        return [each.offset for each in found.values()]
+    finally:
+        await admin.close()
 
 
 async def _have_work(stack: Stack, part: str, count: int) -> bool:

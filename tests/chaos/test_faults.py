@@ -41,6 +41,7 @@ from chaos.faults import (
     Suspended,
     flip,
 )
+from chaos.observing import Before, is_seen
 from chaos.processes import PIPELINE
 from chaos.stack import POSTGRES, SIMULATOR, LocalStack, running_stack, state_dir
 from chaos.strays import OtherPartitioner, Oversize, Poison
@@ -256,7 +257,12 @@ async def offsets(stack: LocalStack) -> dict[TopicPartition, int]:
 
 async def test_offsets_moved(stack: LocalStack) -> None:
     assert sum((await offsets(stack)).values()) > 0
-    async with done_to(stack, OffsetsMoved("joiner")):
+    before, fault = Before.of(stack), OffsetsMoved("joiner")
+    async with done_to(stack, Killed(("joiner",))):
+        assert not await is_seen(stack, fault, before)
+        assert not await is_seen(stack, OffsetsDeleted("joiner"), before)
+    async with done_to(stack, fault):
+        assert await is_seen(stack, fault, before)
         found = await offsets(stack)
         assert len(found) == 3 * len(JOINER.inputs)
         assert set(found.values()) == {0}
@@ -264,7 +270,9 @@ async def test_offsets_moved(stack: LocalStack) -> None:
 
 
 async def test_offsets_deleted(stack: LocalStack) -> None:
-    async with done_to(stack, OffsetsDeleted("joiner")):
+    fault = OffsetsDeleted("joiner")
+    async with done_to(stack, fault):
+        assert await is_seen(stack, fault, Before.of(stack))
         assert await offsets(stack) == {}
     await flows(stack)
     assert sum((await offsets(stack)).values()) > 0
