@@ -183,6 +183,7 @@ def assert_equal(run: Played) -> None:
     assert report.compared["inbound messages"] == len(run.book.inbound)
     assert report.compared["rows of inbound"] == len(run.book.inbound) > 5
     assert report.compared["series of /metrics"] > 100
+    assert report.compared["latencies observed"] > len(run.book.messages)
 
 
 def assert_found(run: Played, planted: Sequence[Fault]) -> None:

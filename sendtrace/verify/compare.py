@@ -8,7 +8,8 @@
    Of inbound messages: that each is there.
 3. Tables against topics (tables.py): the row of each record as it follows from it, every column.
 4. Figures against lifecycles and rollups (figures.py): the sum of what each one stands for; and
-   against the inputs, each counted once.
+   against the inputs, each counted once. Latency histograms against all that the lifecycles ever
+   were (latencies.py).
 5. No topic that is written on change alone holds a value twice in a row (inputs.py).
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from processors.join.policy import Policy
 from sendtrace.simulator.ledger import Book
 from sendtrace.simulator.requests import Logged
-from sendtrace.verify import expected, figures, inputs, tables
+from sendtrace.verify import expected, figures, inputs, latencies, tables
 from sendtrace.verify.found import Found, Report
 from sinks.rows import InboundReading
 
@@ -45,6 +46,7 @@ def compare(
     report.differences += tables.differences(found, reading, report.compared)
     report.differences += figures.differences(found, report.compared, report.notes)
     report.differences += figures.events(found, report.compared)
+    report.differences += latencies.differences(found, report.compared, report.notes)
     if not book.complete:
         report.notes.append("nothing was sent to its end, so no outcome is known to be right")
     if not found.is_at_rest:

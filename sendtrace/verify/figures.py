@@ -36,13 +36,13 @@ def differences(found: Found, compared: Counter[str], notes: list[str]) -> Itera
         yield from _against_rows(found, truth)
         return
     expected = _expected(found)
-    if _is_bound_reached(found):
+    if is_bound_reached(found):
         notes.append("label sets reached their bound: only sums over all labels are compared")
         expected, truth = _summed(expected), _summed(truth)
     compared["series of /metrics"] = len(expected)
     for series in sorted(expected.keys() | truth.keys()):
         if expected[series] != truth[series]:
-            yield _difference(series, expected[series], truth[series])
+            yield difference(series, expected[series], truth[series])
 
 
 def events(found: Found, compared: Counter[str]) -> Iterator[Difference]:
@@ -55,14 +55,14 @@ def events(found: Found, compared: Counter[str]) -> Iterator[Difference]:
         if name == EVENTS.name:
             counted[name, (("input", dict(labels)["input"]),)] += round(value)
     compared["input records"] += expected.total()
-    if _is_bound_reached(found):
+    if is_bound_reached(found):
         expected, counted = _summed(expected), _summed(counted)
     for series in sorted(expected.keys() | counted.keys()):
         if expected[series] != counted[series]:
-            yield _difference(series, expected[series], counted[series])
+            yield difference(series, expected[series], counted[series])
 
 
-def _is_bound_reached(found: Found) -> bool:
+def is_bound_reached(found: Found) -> bool:
     """Beyond the bound every label says so; by itself one may be called like that: a sender."""
     return any(labels and all(value == OTHER for _, value in labels) for _, labels in found.figures)
 
@@ -105,7 +105,7 @@ def _against_rows(found: Found, truth: Counter[Series]) -> Iterator[Difference]:
         expected[MESSAGES.name, tuple(zip(MESSAGES.labels, values, strict=True))] += 1
     for series in sorted(expected.keys() | {s for s in truth if s[0] == MESSAGES.name}):
         if expected[series] != truth[series]:
-            yield _difference(series, expected[series], truth[series])
+            yield difference(series, expected[series], truth[series])
 
 
 def _summed(values: Counter[Series]) -> Counter[Series]:
@@ -115,7 +115,7 @@ def _summed(values: Counter[Series]) -> Counter[Series]:
     return summed
 
 
-def _difference(series: Series, expected: int, found: int) -> Difference:
+def difference(series: Series, expected: int, found: int) -> Difference:
     name, labels = series
     shown = ", ".join(f"{label}={value}" for label, value in labels)
     return Difference("metrics", shown or "all labels", f"{name} is {found}, not {expected}")

@@ -59,6 +59,18 @@ class Found:
         return _values(self.topics[LIFECYCLES], decode_lifecycle)
 
     @cached_property
+    def history(self) -> list[Lifecycle]:
+        """Each value that a message ever had, in its order; a tombstone as one with no facts."""
+        found = []
+        for kept in self.topics[LIFECYCLES]:
+            if kept.value is None:
+                found.append(Lifecycle(message_id=(kept.key or b"").decode()))
+                continue
+            with suppress(NewerFormat):
+                found.append(decode_lifecycle(kept.value))
+        return found
+
+    @cached_property
     def rollups(self) -> dict[str, Rollup]:
         return _values(self.topics[ROLLUPS], decode_rollup)
 

@@ -20,6 +20,7 @@ from sinks.rows import TABLES, Column, Row, Table
 # Edges pulse for as long as they live, and no message follows from it.
 READ = tuple(topic.name for topic in TOPICS if topic.name != PULSES)
 PREFIX = "sendtrace_"
+LINES = ("_total", "_bucket", "_count", "_sum")
 SCRAPE_TIMEOUT_SECONDS = 10.0
 
 
@@ -79,11 +80,11 @@ async def figures(url: str) -> dict[Series, float]:
 
 
 def parsed(page: str) -> dict[Series, float]:
-    """Our counters, without prefix and `_total`."""
+    """Our counters and histograms' lines, without prefix and `_total`."""
     return {
         _series(sample.name, sample.labels): sample.value
         for sample in samples(page)
-        if sample.name.startswith(PREFIX) and sample.name.endswith("_total")
+        if sample.name.startswith(PREFIX) and sample.name.endswith(LINES)
     }
 
 

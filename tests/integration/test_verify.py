@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from processors.join.contribution import Totals
+from schemas.metrics import LATENCIES
+from schemas.totals import LabelSet
 from sendtrace.runtime.settings import Settings
 from sendtrace.verify.found import Kept, Key, last_of
 from sendtrace.verify.run import slack_us
@@ -66,6 +69,75 @@ async def test_what_decides_nothing_is_found_when_it_is_altered(
     planted = Fault("lifecycles", "alter", swapped(old, new))
     run = await played(in_memory(tmp_path), tmp_path, 120, 2, "everything", [planted])
     assert_found(run, [planted])
+
+
+@pytest.mark.parametrize("kind", ["drop", "alter"])
+async def test_one_record_of_latencies_is_found(kind: Kind, tmp_path: Path) -> None:
+    planted = [Fault("totals", kind, swapped(b'"buckets":[', b'"buckets":[1'))]
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "quiet-day", planted)
+    assert_found(run, planted)
+    lines = {d.sentence.split()[0] for d in run.report().differences}
+    assert any(line.endswith("_count") for line in lines)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+async def test_a_latency_observed_never_or_twice_is_found(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of each stage. A fault of the joiner, whose books are in order: nothing else tells."""
+    struck: dict[int, LabelSet] = {}
+    observe = Totals._add_observation
+
+    def faulty(self: Totals, labels: LabelSet, stage: int, took_ms: int, number: int) -> None:
+        if stage not in struck:
+            struck[stage] = labels
+            number = number - 1 + times
+        observe(self, labels, stage, took_ms, number)
+
+    monkeypatch.setattr(Totals, "_add_observation", faulty)
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "everything")
+    assert {(d.key, d.sentence.partition(" is ")[0]) for d in run.report().differences} == {
+        (", ".join(f"{name}={value}" for name, value in labels), f"{LATENCIES[stage].name}_count")
+        for stage, labels in struck.items()
+    }
+    assert len(struck) == len(LATENCIES)
+
+
+async def test_a_latency_in_another_bucket_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many, and as long together: one bound too high and another too low."""
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "quiet-day")
+    figures = run.found.figures
+    counted = {
+        series: number
+        for series, number in figures.items()
+        if series[0] == "carrier_latency_seconds_bucket" and dict(series[1])["le"] == "60.0"
+    }
+    for line in counted:
+        run.found = replace(run.found, figures={**figures, line: figures[line] + 1})
+        (told,) = run.report().differences
+        assert "carrier_latency_bucket up to 60.0 s is" in told.sentence
+    assert counted
+
+
+async def test_where_compaction_took_the_history_numbers_are_compared(tmp_path: Path) -> None:
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "everything")
+    topics, figures = run.found.topics, run.found.figures
+    left = set(map(id, last_of(topics["lifecycles"]).values()))
+    compacted = [kept for kept in topics["lifecycles"] if id(kept) in left]
+    assert len(compacted) < len(topics["lifecycles"])
+    run.found = replace(run.found, topics=topics | {"lifecycles": compacted})
+    report = run.report()
+    assert report.differences == []
+    assert ["holes" in note for note in report.notes] == [True]
+
+    line = next(series for series in figures if series[0] == "carrier_latency_seconds_count")
+    for number in (-1_000, 1_000):
+        run.found = replace(run.found, figures={**figures, line: figures[line] + number})
+        (told,) = run.report().differences
+        assert (told.where, told.key) == ("metrics", "all labels")
+        assert told.sentence.startswith("carrier_latency_count is ")
 
 
 @pytest.mark.parametrize("kind", ["drop", "alter"])
