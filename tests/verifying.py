@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 
 from processors.policies import policy_of
 from sendtrace.local import secrets
+from sendtrace.runtime.kafka import Clients
 from sendtrace.runtime.settings import Settings
 from sendtrace.simulator.ledger import Book, read_ledger
 from sendtrace.simulator.requests import FILE as REQUESTS_FILE
@@ -117,10 +118,11 @@ async def played(
     faults: Sequence[Fault] = (),
     row_fault: Kind | None = None,
     settle_seconds: float = 0.0,
+    afterwards: Callable[[Clients, Settings, Book], Awaitable[object]] | None = None,
     **settings_changed: Any,
 ) -> Played:
-    """Play a scenario, and read everything when it has come to rest; before that wait for the
-    deadlines that go by within ``settle_seconds``."""
+    """Play a scenario, do something ``afterwards``, and read everything when it has come to rest;
+    before that wait for the deadlines that go by within ``settle_seconds``."""
     cluster, loaded = stage.cluster, stage.warehouse
     cluster.settings = msgspec.structs.replace(cluster.settings, **settings_changed)
     honest = cluster.clients
@@ -137,6 +139,8 @@ async def played(
         )
         await simulate(settings, rate, seconds, 1, ledger, asyncio.Event(), scenario)
         book = read_ledger(ledger)
+        if afterwards is not None:
+            await afterwards(honest, settings, book)
         await settled(book, settings, time.monotonic() + settle_seconds, print)
         assert await at_rest(settings, honest, time.monotonic() + REST_SECONDS, print)
         found = Found(

@@ -80,7 +80,7 @@ class Rollup(Struct, frozen=True, omit_defaults=True, kw_only=True, tag_field="l
     """A send with several messages: the parts of a text, or the items of a failover."""
 
     id: str  # workflow_id, else send_id
-    kind: str  # parts or failover
+    kind: Literal["parts", "failover"]
     message_ids: tuple[str, ...]
     told: RollupStanding
     settled: RollupStanding

@@ -5,7 +5,7 @@
 2. Lifecycles and rollups against the ledger (expected.py), which knows nothing of the join:
    outcome, flags, cost, latencies, facts; and nothing that the ledger does not have. The facts of
    a lifecycle, and what follows from them and from parts, are worked out once more from the inputs.
-   Of inbound messages: that each is there.
+   Of inbound messages: that each is there. Of what was to be erased: that nothing is left.
 3. Tables against topics (tables.py): the row of each record as it follows from it, every column.
 4. Figures against lifecycles and rollups (figures.py): the sum of what each one stands for; and
    against the inputs, each counted once. Latency histograms against all that the lifecycles ever
@@ -47,6 +47,11 @@ def compare(
     report.differences += figures.differences(found, report.compared, report.notes)
     report.differences += figures.events(found, report.compared)
     report.differences += latencies.differences(found, report.compared, report.notes)
+    if found.erased or found.inbound_forgotten:
+        report.notes.append(
+            f"{len(found.erased)} messages and {len(found.inbound_forgotten)} inbound ones were "
+            "forgotten by `sendtrace forget`: of them it was asked only that nothing is left"
+        )
     if not book.complete:
         report.notes.append("nothing was sent to its end, so no outcome is known to be right")
     if not found.is_at_rest:

@@ -21,6 +21,7 @@ from sendtrace.simulator.compare import (
     message_differences,
     rollup_differences,
 )
+from sendtrace.simulator.expect import rollup as rolled_up
 from sendtrace.verify.found import Difference, Found
 from sinks.rows import INBOUND
 
@@ -33,10 +34,14 @@ _WHOSE = tuple(map(INBOUND.names.index, ("api", "channel", "account")))
 def messages(
     book: ledger.Book, found: Found, slack_us: int, compared: Counter[str]
 ) -> Iterator[Difference]:
-    """Of a message that was cut short, only that nothing was made up."""
+    """Of a message that was cut short, only that nothing was made up; of one that was to be erased,
+    that nothing is left."""
     for message_id, told in book.messages.items():
         lifecycle = found.lifecycles.get(message_id)
-        if message_id not in book.complete:
+        if message_id in found.erased:
+            compared["messages erased"] += 1
+            sentences = list(_left(lifecycle, message_id in found.forgotten))
+        elif message_id not in book.complete:
             compared["messages cut short"] += 1
             sentences = [] if lifecycle is None else list(_made_up(told, lifecycle))
         elif message_id in found.forgotten:
@@ -48,7 +53,7 @@ def messages(
             compared["messages"] += 1
             sentences = _message(told, lifecycle, found.now_us, slack_us)
         yield from (Difference("lifecycles", message_id, sentence) for sentence in sentences)
-    for message_id in found.lifecycles.keys() - book.messages.keys():
+    for message_id in found.lifecycles.keys() - book.messages.keys() - found.erased:
         yield Difference("lifecycles", message_id, "it is there, and nobody sent it")
 
 
@@ -67,6 +72,13 @@ def _message(told: ledger.Message, lifecycle: Lifecycle, now_us: int, slack_us: 
     return sentences + fact_differences(told, seen)
 
 
+def _left(lifecycle: Lifecycle | None, is_forgotten: bool) -> Iterator[str]:
+    if lifecycle is None and not is_forgotten:
+        yield "it was to be erased, and is not there to stay so"
+    elif lifecycle is not None and not lifecycle.erased:
+        yield "it was to be erased, and is not"
+
+
 def _made_up(told: ledger.Message, lifecycle: Lifecycle) -> Iterator[str]:
     for fact in lifecycle.facts:
         if (fact.status, fact.code) not in told.facts:
@@ -77,25 +89,34 @@ def rollups(
     book: ledger.Book, found: Found, slack_us: int, compared: Counter[str]
 ) -> Iterator[Difference]:
     for key, told in book.rollups.items():
-        if key not in book.complete:
-            continue
+        left = [one for one in told.message_ids if one not in found.erased]
+        if key not in book.complete or not left:
+            continue  # when all are erased it is told nowhere what it was
         compared["rollups"] += 1
         rollup = found.rollups.get(key)
-        sentences = (
-            ["its messages were sent, and it is not there"]
-            if rollup is None
-            else _rollup(told, rollup, found.now_us, slack_us)
-        )
+        if rollup is None:
+            sentences = ["its messages were sent, and it is not there"]
+        else:
+            sentences = _members(told, rollup, found.erased)
+            if len(left) < len(told.message_ids):
+                told = rolled_up(key, told.kind, [book.messages[one] for one in left])
+            sentences += _rollup(told, rollup, found.now_us, slack_us)
         yield from (Difference("rollups", key, sentence) for sentence in sentences)
     for key in found.rollups.keys() - book.rollups.keys():
         yield Difference("rollups", key, "it is there, and nobody sent it")
 
 
+def _members(told: ledger.Rollup, rollup: Rollup, erased: set[str]) -> list[str]:
+    """One that was erased before its part was told is none."""
+    members = {item.part.message_id for item in rollup.items}
+    wanted = set(told.message_ids)
+    if wanted - erased <= members <= wanted:
+        return []
+    return [f"its messages are {sorted(members)}, not {sorted(wanted)}"]
+
+
 def _rollup(told: ledger.Rollup, rollup: Rollup, now_us: int, slack_us: int) -> list[str]:
     sentences = []
-    members = {item.part.message_id for item in rollup.items}
-    if members != set(told.message_ids):
-        sentences.append(f"its messages are {sorted(members)}, not {sorted(told.message_ids)}")
     if rollup.kind != told.kind:
         sentences.append(f"kind is {rollup.kind!r}, not {told.kind!r}")
     standings = told.standings(now_us, slack_us)
@@ -106,7 +127,8 @@ def _rollup(told: ledger.Rollup, rollup: Rollup, now_us: int, slack_us: int) -> 
 
 
 def inbound(book: ledger.Book, found: Found, compared: Counter[str]) -> Iterator[Difference]:
-    """Whoever wrote to us is told by API, channel and account; an edge could keep it elsewhere."""
+    """Whoever wrote to us is told by API, channel and account; an edge could keep it elsewhere.
+    What was forgotten must not be there."""
     there = {row[_ID]: [row[at] for at in _WHOSE] for row in found.tables[INBOUND.name].values()}
     for message_id, told in book.inbound.items():
         if message_id not in book.complete:
@@ -114,7 +136,10 @@ def inbound(book: ledger.Book, found: Found, compared: Counter[str]) -> Iterator
         compared["inbound messages"] += 1
         wanted = [told.api, told.channel, told.account]
         seen = there.get(message_id)
-        if seen is None:
+        if message_id in found.inbound_forgotten:
+            if seen is not None:
+                yield Difference("inbound", message_id, "it was forgotten, and is there")
+        elif seen is None:
             yield Difference("inbound", message_id, "it was sent, and is not there")
         elif seen != wanted:
             yield Difference("inbound", message_id, f"it is {seen!r}, not {wanted!r}")

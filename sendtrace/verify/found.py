@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from schemas.codec import decode_lifecycle, decode_rollup
+from schemas.codec import TYPE_ERASE, decode_lifecycle, decode_rollup, header
 from schemas.formats import NewerFormat
 from schemas.lifecycle import Lifecycle
 from schemas.rollup import Rollup
-from schemas.topics import LIFECYCLES, ROLLUPS
+from schemas.topics import LIFECYCLES, ROLLUPS, SENDS
 from sinks.rows import Row
 
 # A series: the metric's name (without prefix and `_total`) and its labels, sorted.
@@ -51,6 +51,7 @@ class Found:
     # By table and key: rows in the form that the loader stages.
     tables: Mapping[str, Mapping[Key, Row]]
     figures: Mapping[Series, float]
+    inbound_forgotten: frozenset[str] = frozenset()  # ids whose rows `sendtrace forget` deleted
     is_at_rest: bool = True  # False: something was still under way when the time was up
 
     @cached_property
@@ -79,6 +80,15 @@ class Found:
         """Messages whose last record is a tombstone."""
         last = last_of(self.topics[LIFECYCLES])
         return {key for key, kept in last.items() if kept.value is None}
+
+    @cached_property
+    def erased(self) -> set[str]:
+        """Messages that `sendtrace forget` asked to be erased."""
+        return {
+            (kept.key or b"").decode("utf-8", "replace")
+            for kept in self.topics[SENDS]
+            if header(kept.headers, "ce_type") == TYPE_ERASE
+        }
 
 
 def last_of(records: Sequence[Kept]) -> dict[str, Kept]:

@@ -48,6 +48,13 @@ async def tables(dsn: str) -> dict[str, dict[Key, Row]]:
         return {table.name: await _rows(connection, table) for table in TABLES}
 
 
+async def inbound_forgotten(dsn: str) -> frozenset[str]:
+    """What `sendtrace forget` noted when it deleted rows of inbound messages."""
+    async with short_session(dsn, "sendtrace verify") as connection:
+        found = await connection.fetch("select message_id from inbound_forgotten")
+    return frozenset(row["message_id"] for row in found)
+
+
 async def _rows(connection: asyncpg.Connection, table: Table) -> dict[Key, Row]:
     columns = ", ".join(map(_selected, table.columns))
     rows = await connection.fetch(f"select {columns} from {table.name}")  # noqa: S608

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from processors.aside import REROUTED
-from schemas.codec import TYPE_REPLAYED, decode_part, event_id, header
+from schemas.codec import TYPE_ERASE, TYPE_REPLAYED, decode_part, event_id, header
 from schemas.topics import (
     INBOUND,
     LIFECYCLES,
@@ -31,6 +31,8 @@ from sendtrace.verify.found import Difference, Found, Kept
 
 # Where the edge may put a webhook. A send is many records, and has its own comparison.
 WEBHOOKS = (STATUSES, RECEIPTS, INBOUND, QUARANTINE)
+# Nobody's request: the mark of a replay, and what `sendtrace forget` writes.
+NOT_SENT = (TYPE_REPLAYED, TYPE_ERASE)
 WRITTEN_ON_CHANGE = (LIFECYCLES, PARTS, ROLLUPS, TOTALS)
 
 
@@ -82,11 +84,11 @@ def changed(requests: Sequence[Logged], found: Found) -> Iterator[Difference]:
 
 def _own(found: Found, topic: str) -> Iterator[Kept]:
     """Without the copies that others made: re-routed or quarantined by a processor, replayed; and
-    without the marks of a replay."""
+    without what our own commands write."""
     for kept in found.topics[topic]:
         names = {name for name, _ in kept.headers}
         is_copy = names & {REROUTED, REPLAYED} or (topic == QUARANTINE and "st_origin" in names)
-        if not is_copy and header(kept.headers, "ce_type") != TYPE_REPLAYED:
+        if not is_copy and header(kept.headers, "ce_type") not in NOT_SENT:
             yield kept
 
 

@@ -58,6 +58,7 @@ async def _compared(
         topics=await gather.topics(clients, settings),
         tables=await gather.tables(settings.postgres_dsn),
         figures=await gather.figures(f"http://127.0.0.1:{settings.port('exporter')}/metrics"),
+        inbound_forgotten=await gather.inbound_forgotten(settings.postgres_dsn),
         is_at_rest=is_at_rest,
     )
     begun = _told(ledger_path)

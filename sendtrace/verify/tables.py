@@ -27,6 +27,7 @@ from sinks.rows import InboundReading, Row, Table, Version
 # Not compared: the epoch is the warehouse's own.
 _LEFT_OUT = "topic_epoch"
 _SOURCE = slice(-2, None)  # of a row: its record's partition and offset
+_INBOUND_ID = rows.INBOUND.names.index("message_id")
 
 
 def differences(
@@ -66,7 +67,8 @@ def differences(
 
 def _inbound(found: Found, reading: InboundReading, compared: Counter[str]) -> Iterator[Difference]:
     """A repeat changes nothing: a row is of the record that it names, whichever came first. Anyone
-    may write what makes no row: then the loader must have put it into quarantine."""
+    may write what makes no row: then the loader must have put it into quarantine. What was
+    forgotten has none."""
     there = found.tables[rows.INBOUND.name]
     expected: dict[Key, Row] = {}
     aside = {header(kept.headers, "st_origin") for kept in found.topics[QUARANTINE]}
@@ -80,6 +82,8 @@ def _inbound(found: Found, reading: InboundReading, compared: Counter[str]) -> I
                 yield _of_no_use(header(kept.headers, "ce_id") or "", row)
             continue
         key = row[: len(rows.INBOUND.key)]
+        if row[_INBOUND_ID] in found.inbound_forgotten:
+            continue
         if key not in expected or row[_SOURCE] == there.get(key, ())[_SOURCE]:
             expected[key] = row
     yield from _table(found, rows.INBOUND, expected, set(), compared)

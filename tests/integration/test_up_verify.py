@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sendtrace.simulator.ledger import read_ledger
+
 from stack_up import ROOT, free_port_base, sendtrace, up
 
 OURS = ("edge", "joiner", "rollup", "loader", "exporter")
@@ -31,6 +33,12 @@ async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> 
 
         environment = _environment_of(stack.pid, "edge")
         ledger = data_dir / "ledger.jsonl"
+        book = read_ledger(ledger)
+        gone = [*list(book.messages)[:5], next(iter(book.inbound))]
+        named = [option for one in gone for option in ("--message-id", one)]
+        code, text = await sendtrace(data_dir, "forget", *named, "--port-base", str(base))
+        assert code == 0, text
+
         announced_bytes = ledger.stat().st_size
         traffic = asyncio.create_task(_simulate(environment, "--rate", "30", "--for", "15s"))
         while ledger.stat().st_size == announced_bytes:  # it wants an edge when it starts
@@ -43,6 +51,7 @@ async def test_a_scenario_and_then_every_process_killed_once(tmp_path: Path) -> 
         code, text = await sendtrace(data_dir, *verify)
         assert code == 0, text
         assert "Equal" in text
+        assert "6 messages and 1 inbound ones were forgotten" in " ".join(text.split())
 
 
 def _child(pid: int, name: str) -> psutil.Process:

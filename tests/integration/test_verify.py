@@ -6,6 +6,7 @@ on real Kafka and PostgreSQL.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,10 @@ from msgspec import structs
 from processors.join.contribution import Totals
 from schemas.metrics import LATENCIES
 from schemas.totals import LabelSet
+from sendtrace import forget as forgetting
+from sendtrace.runtime.kafka import Clients
 from sendtrace.runtime.settings import Settings
+from sendtrace.simulator.ledger import Book
 from sendtrace.verify.found import Kept, Key, last_of
 from sendtrace.verify.run import slack_us
 from sinks.rows import INBOUND, Row
@@ -165,6 +169,56 @@ async def test_what_is_kept_where_nobody_looks_is_found(tmp_path: Path) -> None:
             assert [
                 (d.where, d.key) for d in run.report().differences if "newer format" in d.sentence
             ] == [("warehouse", key)]
+
+
+async def test_what_was_erased_is_excused_and_nothing_else(tmp_path: Path) -> None:
+    """Whole rollups, some of their messages, messages alone, and one that nobody sent."""
+
+    async def erase(clients: Clients, settings: Settings, book: Book) -> None:
+        whole, *others = book.rollups.values()
+        in_rollups = {one for rollup in book.rollups.values() for one in rollup.message_ids}
+        alone = [one for one in book.messages if one not in in_rollups]
+        ids = [*whole.message_ids, *(each.message_ids[0] for each in others), *alone[::5], "nobody"]
+        erased.update(ids)
+        await forgetting._erase(clients, settings, ids, lambda: time.time_ns() // 1000)
+
+    erased: set[str] = set()
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "everything", afterwards=erase)
+    report = run.report()
+    assert report.differences == []
+    assert [f"{len(erased)} messages" in note for note in report.notes] == [True]
+    assert report.compared["messages erased"] == len(erased) - 1 > 50
+    assert report.compared["messages"] == len(run.book.messages) - len(erased) + 1
+    left = [each for each in run.book.rollups.values() if not erased.issuperset(each.message_ids)]
+    assert report.compared["rollups"] == len(left) > 20
+
+    topics = run.found.topics
+    one = next(key for key, kept in last_of(topics["lifecycles"]).items() if key in erased)
+    kept = next(kept for kept in topics["lifecycles"] if kept.key == one.encode())
+    for there, sentence in (
+        ([*topics["lifecycles"], kept], "it was to be erased, and is not"),
+        ([each for each in topics["lifecycles"] if each.key != kept.key], "is not there to stay"),
+    ):
+        run.found = replace(run.found, topics=topics | {"lifecycles": there})
+        assert [d.key for d in run.report().differences if sentence in d.sentence] == [one]
+    asked = [each for each in topics["sends"] if each.key != kept.key]
+    run.found = replace(run.found, topics=topics | {"sends": asked})
+    assert ("lifecycles", one, "it is erased") in {
+        (d.where, d.key, d.sentence) for d in run.report().differences
+    }
+
+
+async def test_an_inbound_message_that_was_forgotten_has_no_row(tmp_path: Path) -> None:
+    run = await played(in_memory(tmp_path), tmp_path, 150, 2, "quiet-day")
+    one = next(iter(run.book.inbound))
+    rows = run.found.tables["inbound"]
+    run.found = replace(run.found, inbound_forgotten=frozenset({one}))
+    assert {d.key for d in run.report().differences} == {one}
+    left = run.found.tables | {"inbound": without(one, rows)}
+    run.found = replace(run.found, tables=left)
+    assert run.report().differences == []
+    run.found = replace(run.found, inbound_forgotten=frozenset())
+    assert {d.key for d in run.report().differences} == {one}
 
 
 async def test_an_inbound_record_of_no_use_must_be_in_quarantine(tmp_path: Path) -> None:
