@@ -52,6 +52,7 @@ class Running:
         self._failing_since = self._failing_since or time.monotonic()
         self.state = State.UNRESTORED
         self.next = {}
+        self._read_ms = {}  # what was fed since the last commit is to be fed once more
 
     def restore(self) -> None:
         """Begin to recover. The limit counts from the first commit that failed."""

@@ -122,6 +122,7 @@ class ScriptedTask:
     commits: int = 0
     recoveries: int = 0
     skipped: list[int] = field(default_factory=list)
+    advanced: list[int] = field(default_factory=list)
     may_commit: asyncio.Event = field(default_factory=_open)
     may_recover: asyncio.Event = field(default_factory=_open)
 
@@ -139,7 +140,8 @@ class ScriptedTask:
     def skip(self, partition: TopicPartition, position: int) -> None:
         self.skipped.append(position)
 
-    def advance(self, read_until_ms: int) -> None: ...
+    def advance(self, read_until_ms: int) -> None:
+        self.advanced.append(read_until_ms)
 
     def pending(self) -> int:
         return self.fed
@@ -289,6 +291,23 @@ async def test_a_failed_commit_is_not_tried_again_when_stopping() -> None:
         await rig.consumer.rebalance(P0)
         rig.stopping.set()
     assert rig.tasks[0].commits == 1
+
+
+async def test_what_a_failed_commit_held_counts_as_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be hours of a backlog: deadlines within them must wait until it is fed again."""
+    monkeypatch.setattr(runtime_loop, "ADVANCE_SECONDS", 0.01)
+    async with running() as rig:
+        await rig.assign(P0)
+        task = rig.tasks[0]
+        task.commit_errors = [StartOver("result unknown")]
+        rig.consumer.ends = {P0: 9}  # there is more to read
+        rig.consumer.records = {P0: [Record(0, timestamp=5_000)]}
+        await rig.until(lambda: task.recoveries == 2 and rig.health.ready)
+        task.advanced.clear()
+        await rig.until(lambda: len(task.advanced) == 3)
+        assert set(task.advanced) == {0}
+        rig.consumer.records = {P0: [Record(0, timestamp=5_000)]}
+        await rig.until(lambda: 5_000 in task.advanced)
 
 
 async def test_what_was_fed_is_committed_when_stopping() -> None:
