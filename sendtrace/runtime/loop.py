@@ -350,12 +350,17 @@ class Loop:
         self._metrics.commit_seconds.inc(time.monotonic() - began)
 
     async def _start_over(self, key: Hashable, running: Running, reason: StartOver) -> None:
-        """Restore, unless it is the assignment that decides, or the group counts us out."""
+        """Restore, unless it is the assignment that decides, or the group counts us out.
+
+        Raises the reason when no commit holds any more.
+        """
         positions = dict(running.next)
         running.failed()
         if isinstance(reason, Fenced) and self._settled and not await self._is_member(positions):
             await self._drop([key])
         elif self._settled:  # still: asking the broker took a while
+            if running.is_hopeless:
+                raise reason
             self._consumer.pause(*running.partitions)
             self._restore(running)
 

@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaError
 from sendtrace.runtime.kafka import Consumer, Partition, Record
 from sendtrace.runtime.task import PositionLost, StartOver, Task
 
-# Failing to recover for longer than this is not a hiccup: crash, and be restarted from outside.
+# Failing to recover, or to commit, for longer than this is not a hiccup: crash, and be restarted
+# from outside.
 RECOVERY_LIMIT_SECONDS = 60.0
 RECOVERY_BACKOFF_SECONDS = 0.2
 
@@ -40,6 +41,7 @@ class Running:
         self._read_ms: dict[Partition, int] = {}  # append time of the last record fed
         self._recovery: asyncio.Task[Mapping[Partition, int]] | None = None
         self._failing_since: float | None = None
+        self._restored: Mapping[Partition, int] = {}
 
     @property
     def ready(self) -> bool:
@@ -54,6 +56,12 @@ class Running:
         self.next = {}
         self._read_ms = {}  # what was fed since the last commit is to be fed once more
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether commits have failed for longer than the limit, and none held."""
+        since = self._failing_since
+        return since is not None and time.monotonic() - since > RECOVERY_LIMIT_SECONDS
+
     def restore(self) -> None:
         """Begin to recover. The limit counts from the first commit that failed."""
         since = self._failing_since or time.monotonic()
@@ -66,6 +74,9 @@ class Running:
         if self._recovery is None or not self._recovery.done():
             return None
         positions, self._recovery = self._recovery.result(), None
+        if positions != self._restored:  # the commit held though it said nothing, or another's did
+            self._failing_since = None
+        self._restored = positions
         return positions
 
     def go_on(self, consumer: Consumer, positions: Mapping[Partition, int]) -> None:

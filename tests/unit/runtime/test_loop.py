@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,6 +121,7 @@ class ScriptedTask:
     fed: int = 0
     commits: int = 0
     recoveries: int = 0
+    next: int = 0
     skipped: list[int] = field(default_factory=list)
     advanced: list[int] = field(default_factory=list)
     may_commit: asyncio.Event = field(default_factory=_open)
@@ -132,7 +133,7 @@ class ScriptedTask:
         await self.may_recover.wait()
         if self.recover_errors:
             raise self.recover_errors.pop()
-        return dict.fromkeys(self.partitions, 0)
+        return dict.fromkeys(self.partitions, self.next)
 
     def feed(self, partition: TopicPartition, records: Sequence[Any]) -> None:
         self.fed += len(records)
@@ -373,6 +374,27 @@ async def test_recovery_that_fails_for_longer_than_the_limit_ends_the_process(
             rig.tasks[0].recover_errors = [KafkaError("away")] * 1_000
             rig.consumer.records = {P0: [Record(0)]}
             await rig.until(lambda: rig.has_ended)
+
+
+@pytest.mark.parametrize("moves_on", [False, True], ids=["stands", "another moves it on"])
+async def test_commits_that_fail_for_longer_than_the_limit_end_the_process(
+    monkeypatch: pytest.MonkeyPatch, moves_on: bool
+) -> None:
+    """Kafka refuses what is to be written, and each recovery succeeds: it would go round for ever.
+    Who only loses a race against another is no such case."""
+    monkeypatch.setattr(running_task, "RECOVERY_LIMIT_SECONDS", 0.2)
+    with pytest.raises(StartOver) if not moves_on else nullcontext():
+        async with running() as rig:
+            await rig.assign(P0)
+            task = rig.tasks[0]
+            task.commit_errors = [StartOver("too large")] * 1_000
+            async with asyncio.timeout(60):
+                while not rig.has_ended and task.commits < 20:
+                    if rig.health.ready and not task.fed:
+                        task.next = moves_on * task.commits
+                        rig.consumer.records = {P0: [Record(task.next)]}
+                    await asyncio.sleep(0.01)
+            task.commit_errors = []
 
 
 async def test_not_ready_before_it_has_joined() -> None:
