@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from processors.aside import Aside
@@ -23,7 +22,7 @@ from processors.rollup.parts import parts_to_tell
 from processors.stage import EXPIRED, FORGOTTEN, Changes, StageConfig
 from processors.store import Store
 from schemas.codec import decode_lifecycle, encode
-from schemas.formats import NewerFormat, reader
+from schemas.formats import UNREADABLE, NewerFormat, reader
 from schemas.lifecycle import FORMAT, Lifecycle
 from schemas.pulses import decode_pulse
 from schemas.rollup import Part
@@ -95,7 +94,7 @@ class Joining:
         for record in records:
             try:
                 pulse = decode_pulse(record.value or b"")
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 self._aside.quarantine(PULSES, record, "not a pulse")
                 continue
             except NewerFormat:

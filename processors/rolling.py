@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from processors.aside import Aside
@@ -20,7 +19,7 @@ from processors.rollup.derive import summarise
 from processors.stage import EXPIRED, Changes, StageConfig
 from processors.store import Store
 from schemas.codec import decode_part, decode_rollup, encode
-from schemas.formats import NewerFormat, reader
+from schemas.formats import UNREADABLE, NewerFormat, reader
 from schemas.rollup import FORMAT, Rollup
 from schemas.topics import PARTS, ROLLUPS, partition_of
 from schemas.vonage.reasons import Reason
@@ -57,7 +56,7 @@ class Rolling:
         try:
             part = decode_part(record.value or b"")
             key = (record.key or b"").decode()
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             self._aside.quarantine(topic, record, "not a part")
             return
         except NewerFormat:

@@ -13,6 +13,11 @@ import msgspec
 from msgspec import Struct
 
 
+# What a reader raises about bytes that any client may have written: no JSON or of another form, no
+# UTF-8 (a ValueError, and not msgspec's own), or nested too deep.
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+
+
 class NewerFormat(Exception):
     """A value was written by a newer version of sendtrace.
 
@@ -39,7 +44,7 @@ _decode_version = msgspec.json.Decoder(_Version).decode
 
 def reader(of: type[V], newest: int, name: str | None = None) -> Callable[[bytes], V]:
     """A decoder of this kind. It raises NewerFormat, also where a newer value has another form;
-    else what msgspec raises."""
+    else one of UNREADABLE."""
     decode = msgspec.json.Decoder(of).decode
     called = name or of.__name__
 

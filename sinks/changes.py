@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-import msgspec
 
 from schemas.codec import decode_lifecycle, decode_rollup, header
-from schemas.formats import NewerFormat
+from schemas.formats import UNREADABLE, NewerFormat
 from schemas.topics import INBOUND as INBOUND_TOPIC
 from schemas.topics import LIFECYCLES
 from schemas.vonage.decode import Unusable as NotUnderstood
@@ -97,7 +96,7 @@ def message_change(
         return _of_tombstone(key, headers, version, RowReason.KEY)
     try:
         lifecycle = decode_lifecycle(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return Unusable(RowReason.UNDECODABLE)
     except NewerFormat:
         return Unusable(RowReason.NEWER_FORMAT)
@@ -121,7 +120,7 @@ def rollup_change(
         return _of_tombstone(key, headers, version, RowReason.ROLLUP_KEY)
     try:
         rollup = decode_rollup(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return Unusable(RowReason.ROLLUP_UNDECODABLE)
     except NewerFormat:
         return Unusable(RowReason.ROLLUP_NEWER_FORMAT)

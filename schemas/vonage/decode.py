@@ -25,7 +25,7 @@ from schemas.codec import (
     header,
 )
 from schemas.events import Arrival, Erase, Event, Inbound, Revoke, Send
-from schemas.formats import NewerFormat
+from schemas.formats import UNREADABLE, NewerFormat
 from schemas.vonage import messages_inbound, sms_inbound
 from schemas.vonage.fields import from_json
 from schemas.vonage.messages import decode_status
@@ -121,6 +121,6 @@ def _send(
         found = decode_one(value)
     except NewerFormat:
         return Unusable(Reason.NEWER_FORMAT)
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except UNREADABLE:
         return Unusable(Reason.SEND_MALFORMED)
     return found if found.message_id else Unusable(Reason.NO_MESSAGE_ID)

@@ -175,12 +175,14 @@ async def test_a_repeated_receipt_makes_no_part(cluster: Cluster) -> None:
 async def test_what_is_no_part_goes_to_quarantine(cluster: Cluster) -> None:
     settings, clients = cluster.settings, cluster.clients
     good = encode(Part(message_id="m", kind="parts", outcome="delivered"))
-    await put(cluster, PARTS, [("a", b"not json", []), ("a", b"{}", []), ("a", good, [])])
+    deep = b'{"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+    useless = [b"not json", b"{}", b'{"message_id":"\xff"}', deep]
+    await put(cluster, PARTS, [("a", value, []) for value in [*useless, good]])
     async with running_joiner(settings, clients, cluster.rollup_store, process=ROLLUP):
         found = await until_rolled(cluster, lambda found: "a" in found)
     assert [item.part.message_id for item in found["a"].items] == ["m"]
     aside = [value for _, value in await read_all(clients, settings, QUARANTINE)]
-    assert sorted(aside) == [b"not json", b"{}"]
+    assert sorted(aside) == sorted(useless)
 
 
 async def _until_events(cluster: Cluster, result: str, number: int) -> None:

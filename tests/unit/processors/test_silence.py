@@ -103,11 +103,13 @@ async def test_gaps_survive_a_restart() -> None:
 async def test_what_is_no_pulse_says_nothing_of_time() -> None:
     """Without its time it would be one of 1970, and all since then a gap."""
     day = Day()
-    day.put("pulses", b"{}")
+    useless = [b"{}", b'{"edge":"\xff","at_us":1}', b'{"x":' + b"[" * 10_000]
+    for value in useless:
+        day.put("pulses", value)
     day.pulse()
     async with day.joining():
         async with asyncio.timeout(60):
-            while (await day.output()).events("quarantined") != 1:
+            while (await day.output()).events("quarantined") != len(useless):
                 await asyncio.sleep(0.02)
     records = day.cluster.log.records("test.totals")
     states = [entry.value for entry in records if b"@gaps" in (entry.key or b"")]
