@@ -12,7 +12,6 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-
 # What a reader raises about bytes that any client may have written: no JSON or of another form, no
 # UTF-8 (a ValueError, and not msgspec's own), or nested too deep.
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)

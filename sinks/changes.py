@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-
 from schemas.codec import decode_lifecycle, decode_rollup, header
 from schemas.formats import UNREADABLE, NewerFormat
 from schemas.topics import INBOUND as INBOUND_TOPIC

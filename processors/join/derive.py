@@ -42,7 +42,7 @@ def summarise(lifecycle: Lifecycle, policy: Policy) -> Summary | None:
 def _summary(lifecycle: Lifecycle, send: Send | None, seen: Reading, policy: Policy) -> Summary:
     """Built by position, in the order of Summary's fields: see there. A test holds the names."""
     leading = seen.leading
-    outcome = outcome_of(lifecycle, leading, policy)
+    outcome = outcome_of(lifecycle, seen.facts, leading, policy)
     is_final = outcome in FINAL
     is_open = not is_final and is_open_after(outcome, lifecycle)
     outcome_at_us, outcome_clock = _decided(lifecycle, outcome, leading)

@@ -42,8 +42,11 @@ def _tie(fact: Fact) -> tuple[int, str, str, str, str, str]:
     return later_first, fact.status, fact.code, fact.segment, fact.account, fact.kind
 
 
-def outcome_of(lifecycle: Lifecycle, leading: Fact | None, policy: Policy) -> Outcome:
-    """``leading`` is the first fact that is not foreign (rules 2 to 7, in this order)."""
+def outcome_of(
+    lifecycle: Lifecycle, own: tuple[Fact, ...], leading: Fact | None, policy: Policy
+) -> Outcome:
+    """``own`` are the facts that are not foreign, ``leading`` the first of them (rules 2 to 7, in
+    this order)."""
     told: Outcome = "pending" if leading is None else word_of(leading.status).outcome
     if PRECEDENCE[told] <= _TOLD_BY_STATUS:
         return told
@@ -52,7 +55,7 @@ def outcome_of(lifecycle: Lifecycle, leading: Fact | None, policy: Policy) -> Ou
     overdue = is_overdue(lifecycle, "final")
     if overdue and silent and send is not None and is_silent_by_ttl(send):
         return "expired"
-    if lifecycle.revoke_requested_at_us is not None and (overdue or _says_revoked(lifecycle)):
+    if lifecycle.revoke_requested_at_us is not None and (overdue or _says_revoked(own)):
         return "revoked"
     if send is not None and send.refused:
         return "refused"
@@ -102,5 +105,5 @@ def is_open_after(outcome: Outcome, lifecycle: Lifecycle) -> bool:
     return outcome == "unknown" and not is_overdue(lifecycle, "final")
 
 
-def _says_revoked(lifecycle: Lifecycle) -> bool:
-    return any(fact.status == "revoked" for fact in lifecycle.facts)
+def _says_revoked(facts: tuple[Fact, ...]) -> bool:
+    return any(fact.status == "revoked" for fact in facts)

@@ -65,6 +65,7 @@ V01_TTL = send(version="v0.1", ttl_ms=60_000)
         ([send(), REVOKE, status("delivered"), overdue()], "delivered"),
         ([status("revoked")], "unknown"),
         ([status("revoked"), REVOKE], "revoked"),
+        ([send(account="acc"), REVOKE, status("revoked", account="foreign")], "pending"),
     ],
 )
 def test_outcome_by_precedence(events: list[Told], outcome: str) -> None:
