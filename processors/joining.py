@@ -156,6 +156,9 @@ class Joining:
     def remnant(self, key: bytes, reason: str, at_ms: int) -> bytes:
         return encode(remnant(key.decode(), reason == FORGOTTEN, at_ms * 1000, self._policy))
 
+    def made_anew(self, topic: str, read_until: int) -> None:
+        """Nothing of it knows an offset."""
+
     def restore_state(self, label: str, value: bytes) -> None:
         if label == GAPS:
             self._gaps = decode_gaps(value)

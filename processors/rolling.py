@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from processors.aside import Aside
@@ -27,7 +28,9 @@ from sendtrace.runtime.kafka import Record
 
 STAGE = "rollup"
 INPUTS = (PARTS,)
+BASE = "@base"
 
+decode_base = msgspec.json.Decoder(int).decode
 decode_due = reader(StoredDue, FORMAT, Rollup.__name__)
 
 
@@ -44,6 +47,7 @@ class Rolling:
         self.totals = Totals(config.label_set_limit)
         self._aside = Aside(partition, self.totals, config.quarantine_ratio_limit)
         self._rollups = Keyed(store, decode_rollup, merge.empty, config.cache_size)
+        self._base = 0  # offsets of the topics that had the name of `parts` before
 
     def feed(self, topic: str, records: Sequence[Record]) -> int:
         """Take parts into their rollups, in memory."""
@@ -70,7 +74,7 @@ class Rolling:
             self._aside.reroute(topic, record, key, home)
             return
         before = self._rollups.current(key)
-        after = merge.with_part(before, part, record.offset)
+        after = merge.with_part(before, part, self._base + record.offset)
         if after is before:
             self.totals.count(topic, "repeat")
             return
@@ -108,8 +112,13 @@ class Rolling:
         due_at_us = at_us + self._policy.scaled_us(self._policy.remnant_seconds)
         return Rollup(id=key, fragment=True, due_at_us=due_at_us)
 
+    def made_anew(self, topic: str, read_until: int) -> None:
+        """What comes now is later than all that is known, whatever its offset."""
+        self._base += read_until
+
     def restore_state(self, label: str, value: bytes) -> None:
-        """It has none."""
+        if label == BASE:
+            self._base = decode_base(value)
 
     def changes(self) -> Changes:
         """Derive each changed rollup anew, and move the totals by the difference."""
@@ -126,6 +135,7 @@ class Rolling:
             tombstones=self._rollups.tombstones(encode),
             purged=self._rollups.purged(),
             deadlines=self._rollups.deadlines(),
+            states=[(BASE, encode(self._base))] if self._base else [],
         )
 
     def _derived(self, rollup: Rollup) -> Rollup:
@@ -145,6 +155,7 @@ class Rolling:
         """Drop everything that is not in the store."""
         self._rollups.clear()
         self.totals.clear()
+        self._base = 0
         self._aside.records = []
 
 

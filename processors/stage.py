@@ -76,6 +76,10 @@ class Stage(Protocol):
         """What stays in the store of a key whose tombstone was written then."""
         ...
 
+    def made_anew(self, topic: str, read_until: int) -> None:
+        """An input begins with offset 0 again; of the one before it ``read_until`` were read."""
+        ...
+
     def restore_state(self, label: str, value: bytes) -> None:
         """A state of the stage's own, as it was committed last."""
         ...

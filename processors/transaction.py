@@ -164,10 +164,13 @@ class TransactionTask:
 
     def _count_gap(self, gap: Gap) -> None:
         """In the transaction that moves the position over it: once, whatever fails before."""
+        name = self._name(gap.partition)
         log.warning("a gap is accepted: %s; %d offsets are skipped", gap, gap.records)
-        labels = (("input", self._name(gap.partition)), ("reason", gap.reason))
+        labels = (("input", name), ("reason", gap.reason))
         self._stage.totals.add(labels, GAPS.name, 1)
         self._stage.totals.add(labels, GAP_RECORDS.name, gap.records)
+        if gap.reason == "remade":
+            self._stage.made_anew(name, gap.saved)
         self._pending += 1
 
     def _stored_positions(self) -> PositionsRecord:

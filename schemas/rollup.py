@@ -47,7 +47,8 @@ class Part(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Item(Struct, frozen=True):
-    """A part and where it stood in its topic: of one message the highest position counts."""
+    """A part and where it stood in its topic, counted on where that was made anew: of one message
+    the highest position counts."""
 
     position: int
     part: Part

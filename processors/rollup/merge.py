@@ -1,8 +1,8 @@
 """The union of parts: of each message its latest version, in any order.
 
-1. The position is the record's offset in topic ``parts``: one key, one partition, one writer per
-   message, so a higher offset is a later version. Equal positions (never written by us) are told
-   apart by bytes.
+1. The position is the record's offset in topic ``parts``, counted on where that was made anew: one
+   key, one partition, one writer per message, so a higher one is a later version. Equal positions
+   (never written by us) are told apart by bytes.
 2. At most 64 messages are kept, the first by id; ``truncated`` is sticky. The parts of the longest
    text are 16, and a workflow has a handful of items.
 3. A workflow's id beats a send's: one failover item makes it a failover.

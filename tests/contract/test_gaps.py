@@ -13,10 +13,13 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from msgspec.structs import replace
 
 from processors.wiring import JOINER, ROLLUP, Process
-from schemas.codec import decode_positions, decode_totals, encode
+from schemas.codec import Headers, decode_positions, decode_rollup, decode_totals, encode
+from schemas.lifecycle import Outcome
 from schemas.metrics import GAP_RECORDS, GAPS
+from schemas.rollup import Part
 from schemas.topics import LIFECYCLES, PARTS, ROLLUPS, STATUSES, TOTALS
 from schemas.totals import POSITIONS, PositionsRecord, parse_key, positions_key
 from sendtrace.runtime import topic_watch
@@ -159,6 +162,35 @@ async def test_a_topic_made_anew_is_told_by_its_id(
         await put(cluster, topic, 30)
         await until_read(cluster, process, topic, 90)
     assert await figures(cluster) == counted
+
+
+async def test_parts_of_a_topic_made_anew_are_later_than_all_before(cluster: Cluster) -> None:
+    """Their offsets are lower. The rollups were once frozen, as if each part were a repeat."""
+
+    def told(outcome: Outcome, *, times: int = 1) -> list[tuple[str, bytes, Headers]]:
+        part = Part(message_id="m", kind="parts", outcome=outcome, is_open=outcome == "pending")
+        return [("s", encode(replace(part, cost_units=n)), []) for n in range(times)]
+
+    async def rolled(outcome: str) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                found = dict(await read_all(cluster.clients, cluster.settings, ROLLUPS))
+                if b"s" in found:
+                    summary = decode_rollup(found[b"s"]).summary
+                    if summary is not None and summary.outcome == outcome:
+                        return
+                await asyncio.sleep(0.02)
+
+    await produce(cluster.clients, cluster.settings, told("pending", times=5), PARTS)
+    async with run(cluster, ROLLUP):
+        await until_read(cluster, ROLLUP, PARTS, 5)
+    await cluster.remake(PARTS)
+    await produce(cluster.clients, cluster.settings, told("rejected"), PARTS)
+    async with run(cluster, ROLLUP, accept_gap=True):
+        await rolled("rejected")
+    async with run(cluster, ROLLUP):  # and it is known when the process comes back
+        await produce(cluster.clients, cluster.settings, told("delivered"), PARTS)
+        await rolled("delivered")
 
 
 @BOTH
