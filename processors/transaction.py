@@ -55,6 +55,7 @@ from sendtrace.runtime.task import Fenced, PositionLost, StartOver
 
 # With the broker away aiokafka's awaits never end (docs/aiokafka.md 9): every one of ours does.
 INIT_TIMEOUT_SECONDS = 30.0
+_NO_DEADLINE_IS_LATER_US = 1 << 62
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ class TransactionTask:
             )
             self._load()
             self._refuse_other_changelog(self._saved)
+            self._refuse_lost_positions()
             self._next = await self._positions(reader, bounds)
 
     async def _positions(
@@ -184,11 +186,20 @@ class TransactionTask:
         for name in self._written:
             known, found = saved.topic_ids.get(name), self._config.topic_ids.get(name)
             if known and found and known != found:
-                raise PositionLost(
-                    f"{self._topic(name)} was made anew, and what partition {self._partition} had "
-                    "written there is gone with it: restore the topic, or begin anew under another "
-                    "SENDTRACE_TOPIC_PREFIX with an empty database"
-                )
+                raise self._written_is_gone(name)
+
+    def _refuse_lost_positions(self) -> None:
+        """The same where there is no state to tell it: what is committed has positions beside it.
+        Every value is due at some time."""
+        if not self._saved.next and self._store.due(_NO_DEADLINE_IS_LATER_US, limit=1):
+            raise self._written_is_gone(TOTALS)
+
+    def _written_is_gone(self, name: str) -> PositionLost:
+        return PositionLost(
+            f"{self._topic(name)} was made anew, and what partition {self._partition} had "
+            "written there is gone with it: restore the topic, or begin anew under another "
+            "SENDTRACE_TOPIC_PREFIX with an empty database"
+        )
 
     def _load(self) -> None:
         """Totals and positions, from the store."""

@@ -27,7 +27,7 @@ from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.task import PositionLost
 from sendtrace.runtime.topics import TopicChanged
 
-from engine import produce, read_all, running_joiner
+from engine import Traffic, produce, read_all, running_joiner
 from fakes.cluster import Cluster, MemoryCluster
 
 BOTH = pytest.mark.parametrize(
@@ -253,12 +253,20 @@ async def test_a_changelog_made_anew_is_no_gap(cluster: Cluster, changelog: str)
     assert await read_all(cluster.clients, cluster.settings, changelog) == []
 
 
-async def test_a_changelog_made_anew_is_told_without_state(cluster: Cluster) -> None:
-    await put_and_read(cluster, JOINER, STATUSES, 30)
+@pytest.mark.parametrize("changelog", [LIFECYCLES, TOTALS])
+async def test_a_changelog_made_anew_is_told_without_state(
+    cluster: Cluster, changelog: str
+) -> None:
+    """The other one still tells it: of totals its positions, of lifecycles that there are any."""
+    traffic = Traffic(10)
+    await produce(cluster.clients, cluster.settings, traffic.records)
+    async with run(cluster, JOINER):
+        await until_read(cluster, JOINER, STATUSES, len(traffic.records))
     cluster.lose_stores()
-    await cluster.remake(LIFECYCLES)
-    with pytest.raises(PositionLost, match="lifecycles was made anew"):
-        await stops(cluster, JOINER)
+    await cluster.remake(changelog)
+    for _ in range(2):  # a second try finds in its state what the first has read
+        with pytest.raises(PositionLost, match=f"{changelog} was made anew"):
+            await stops(cluster, JOINER)
 
 
 def memory() -> MemoryCluster:
