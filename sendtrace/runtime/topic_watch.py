@@ -62,15 +62,21 @@ class TopicWatch:
     async def begin(self) -> None:
         """Take the topics as they are. Raises TopicChanged; TimeoutError where none answers."""
         async with asyncio.timeout(BEGIN_TIMEOUT_SECONDS):
-            while True:
-                try:
-                    found = await self._reader.describe(list(self._counts))
-                except (KafkaError, OSError):  # the client asks any broker, also one that is away
-                    await asyncio.sleep(RETRY_SECONDS)
-                else:
-                    break
+            found = await self._ask()
+            # An id that is not known now would be saved as none: nothing made anew would be told.
+            while len(found) < len(self._counts) and not self._may_be_remade:
+                await asyncio.sleep(RETRY_SECONDS)
+                found = await self._ask()
         self._judge(found)
         self.topic_ids = {name: state.topic_id for name, state in found.items()}
+
+    async def _ask(self) -> Mapping[str, TopicState]:
+        """Until one answers: the client asks any broker, also one that is away."""
+        while True:
+            try:
+                return await self._reader.describe(list(self._counts))
+            except (KafkaError, OSError):
+                await asyncio.sleep(RETRY_SECONDS)
 
     def go_on(self) -> None:
         """Look every now and then, beside whoever asks."""

@@ -94,6 +94,13 @@ async def test_at_the_start_any_broker_may_be_away_for_a_while() -> None:
     await watch.end()
 
 
+async def test_at_the_start_all_ids_are_waited_for() -> None:
+    """A broker that just started may not have heard of a topic yet."""
+    watch = await watched({}, {}, THERE)
+    assert watch.topic_ids == {TOPIC: "a"}
+    await watch.end()
+
+
 async def test_what_nobody_foresaw_is_told_too() -> None:
     watch = await watched(THERE, ZeroDivisionError())
     assert watch.changed.is_set()
