@@ -33,6 +33,11 @@ from schemas.vonage.reasons import NotUnderstoodError, Reason
 from schemas.vonage.sms import decode_receipt, is_form
 
 
+# What sendtrace itself writes to `sends` has a tenth of it. What has more would make a lifecycle that
+# Kafka does not take.
+SEND_LIMIT_BYTES = 64 * 1024
+
+
 class Unusable(Struct, frozen=True):
     """A record for quarantine. ``reason`` is one of :class:`schemas.vonage.reasons.Reason`."""
 
@@ -117,6 +122,8 @@ def _send(
     decode_one = _OF_SENDS.get(header(headers, "ce_type"))
     if decode_one is None:
         return Unusable(Reason.SEND_KIND)
+    if len(value) > SEND_LIMIT_BYTES:
+        return Unusable(Reason.SEND_MALFORMED)
     try:
         found = decode_one(value)
     except NewerFormat:

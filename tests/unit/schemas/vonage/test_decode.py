@@ -15,7 +15,7 @@ from schemas.codec import (
     encode,
 )
 from schemas.events import Erase, Event, Revoke, Send
-from schemas.vonage.decode import Unusable, decode
+from schemas.vonage.decode import SEND_LIMIT_BYTES, Unusable, decode
 from schemas.vonage.reasons import Reason
 from schemas.vonage.sms import FORM
 
@@ -109,6 +109,14 @@ def test_an_arrival_that_no_deadline_can_follow_is_malformed() -> None:
             assert found == Unusable(Reason.SEND_MALFORMED)
     negative_ttl = encode(replace(SEND, ttl_ms=-1))
     assert decode(topics.SENDS, negative_ttl, [], 5) == Unusable(Reason.SEND_MALFORMED)
+
+
+def test_a_send_that_no_lifecycle_can_hold_is_malformed() -> None:
+    """Kafka would refuse the lifecycle, and the joiner end at this record for good."""
+    long = replace(SEND, recipient="4" * (SEND_LIMIT_BYTES - len(encode(SEND))))
+    assert decode(topics.SENDS, encode(long), [], 5) == Unusable(Reason.SEND_MALFORMED)
+    fits = replace(SEND, recipient="4" * (SEND_LIMIT_BYTES // 2))
+    assert decode(topics.SENDS, encode(fits), [], 5) == fits
 
 
 def test_another_topic_has_no_decoder() -> None:
