@@ -5,9 +5,10 @@ from __future__ import annotations
 from processors.join.contribution import Totals
 from schemas.codec import Headers
 from schemas.topics import QUARANTINE
+from schemas.vonage.reasons import Reason
 from sendtrace.runtime.kafka import Record
 from sendtrace.runtime.outgoing import Outgoing
-from sendtrace.runtime.quarantine import Ratio, quarantine_headers
+from sendtrace.runtime.quarantine import Ratio, is_too_large, kept
 
 REROUTED = "st_rerouted"
 
@@ -26,18 +27,19 @@ class Aside:
         self._ratio.seen(number)
 
     def quarantine(self, topic: str, record: Record, reason: str) -> None:
-        """Keep the record whole, with the reason. Raises TooMuchQuarantine above the ratio."""
+        """Keep the record, with the reason. Raises TooMuchQuarantine above the ratio."""
         self._ratio.unusable(1, reason)
         self._totals.count(topic, "quarantined")
-        headers = quarantine_headers(record.headers, _origin(topic, record), reason)
-        self.records.append(
-            Outgoing(QUARANTINE, self._partition, record.key, record.value, headers)
-        )
+        key, value, headers = kept(record, _origin(topic, record), reason)
+        self.records.append(Outgoing(QUARANTINE, self._partition, key, value, headers))
 
     def reroute(self, topic: str, record: Record, key: str, home: int) -> None:
         """Another client's partitioner was at work: once more, unchanged, where it belongs."""
         if any(name == REROUTED for name, _ in record.headers):
             self.quarantine(topic, record, "rerouted twice")
+            return
+        if is_too_large(record):
+            self.quarantine(topic, record, Reason.TOO_LARGE)
             return
         self._totals.count(topic, "rerouted")
         headers: Headers = [*record.headers, (REROUTED, _origin(topic, record).encode())]

@@ -38,7 +38,7 @@ from sendtrace.runtime.kafka import (
 )
 from sendtrace.runtime.loop import Loop, LoopMetrics
 from sendtrace.runtime.positions import Bounds, Gap, Saved, gaps_of, refuse
-from sendtrace.runtime.quarantine import Ratio, quarantine_headers
+from sendtrace.runtime.quarantine import Ratio, kept
 from sendtrace.runtime.service import Health, health_server, stop_on_signals
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.task import StartOver
@@ -339,8 +339,8 @@ class LoadTask:
     def _append(self, batch: KafkaBatch, record: Record, reason: str) -> bool:
         name = record.topic.removeprefix(self._settings.topic_prefix)
         origin = f"{name}-{record.partition}-{record.offset}"
-        headers = quarantine_headers(record.headers, origin, reason)
-        taken = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
+        key, value, headers = kept(record, origin, reason)
+        taken = batch.append(timestamp=None, key=key, value=value, headers=headers)
         return taken is not None
 
 

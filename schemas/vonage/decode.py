@@ -32,9 +32,8 @@ from schemas.vonage.messages import decode_status
 from schemas.vonage.reasons import NotUnderstoodError, Reason
 from schemas.vonage.sms import decode_receipt, is_form
 
-
-# What sendtrace itself writes to `sends` has a tenth of it. What has more would make a lifecycle that
-# Kafka does not take.
+# What sendtrace itself writes to `sends` has a tenth of it. What has more would make a lifecycle
+# that Kafka does not take.
 SEND_LIMIT_BYTES = 64 * 1024
 
 

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     SEND_MALFORMED = "send record does not have the form of a send"
     SEND_KIND = "send record of a kind not yet understood"
     NEWER_FORMAT = "record of a newer format"
+    TOO_LARGE = "too large to be kept here: it stands where it came from"
     TOPIC = "topic has no decoder"
 
 

@@ -14,10 +14,11 @@ from broken_topics import delete_until
 
 from processors.store import Entry, Store
 from processors.transaction import TransactionTask
-from schemas.codec import decode_positions
-from schemas.topics import LIFECYCLES, QUARANTINE, STATUSES, TOTALS
+from schemas.codec import decode_positions, header
+from schemas.topics import BY_NAME, LIFECYCLES, QUARANTINE, STATUSES, TOTALS
 from schemas.totals import POSITIONS, parse_key
 from sendtrace.runtime.loop import LAG_SECONDS
+from sendtrace.runtime.quarantine import KEPT_LIMIT_BYTES
 from sendtrace.runtime.settings import Settings
 from sendtrace.runtime.task import PositionLost
 
@@ -27,6 +28,7 @@ from engine import (
     output,
     produce,
     read_all,
+    read_records,
     running_joiner,
     status_body,
     until_joined,
@@ -123,6 +125,34 @@ async def test_what_cannot_be_decoded_goes_to_quarantine_once(cluster: Cluster) 
     assert [
         value for _, value in await read_all(cluster.clients, cluster.settings, QUARANTINE)
     ] == [b"not json"]
+
+
+async def test_of_what_is_too_large_to_be_written_once_more_quarantine_tells_the_place(
+    cluster: Cluster,
+) -> None:
+    """Another producer filled the limit of the input: with a header of ours Kafka refuses it."""
+    settings, clients, home = cluster.settings, cluster.clients, cluster.home("id-000000")
+    whole = b"x" * KEPT_LIMIT_BYTES
+    poison = b"x" * (int(BY_NAME[STATUSES].config["max.message.bytes"]) - 100)
+    misrouted = status_body("id-000000", "delivered").ljust(len(poison))
+    elsewhere = (home + 1) % settings.partitions
+    producer = clients.producer(max_batch_bytes=2 * len(poison))
+    await producer.start()
+    for partition, value in ((home, whole), (home, poison), (elsewhere, misrouted)):
+        batch = producer.create_batch()
+        batch.append(timestamp=None, key=None, value=value, headers=[])
+        await (await producer.send_batch(batch, settings.topic(STATUSES), partition=partition))
+    await producer.stop()
+    async with running_joiner(settings, clients, cluster.open_store):
+        found = await until_joined(clients, settings, 3)
+    assert found.events("quarantined") == 3
+    aside = await read_records(clients, settings, QUARANTINE)
+    kept = {header(record.headers, "st_origin"): record.value for record in aside}
+    assert kept == {
+        f"statuses-{home}-0": whole,
+        f"statuses-{home}-1": None,
+        f"statuses-{elsewhere}-0": None,
+    }
 
 
 async def test_a_record_in_the_wrong_partition_is_routed_to_the_right_one(
