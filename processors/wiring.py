@@ -168,7 +168,7 @@ def _instance(directory: Path, process: Process) -> Iterator[str]:
     try:
         with FileLock(directory / "lock", timeout=0):
             path = directory / "instance-id"
-            if not path.exists():
+            if not path.exists() or not path.stat().st_size:  # empty: it crashed as it wrote it
                 path.write_text(f"{process.name}-{uuid4()}")
             yield path.read_text()
     except Timeout as error:

@@ -220,3 +220,6 @@ def test_two_joiners_do_not_share_a_state_directory(tmp_path: Path) -> None:
         assert first
     with _instance(tmp_path, JOINER) as again:
         assert again == first  # the same static member after a restart
+    (tmp_path / "instance-id").write_text("")
+    with _instance(tmp_path, JOINER) as new:  # all who crashed as they wrote theirs would share it
+        assert new
