@@ -141,6 +141,7 @@ async def played(
         book = read_ledger(ledger)
         if afterwards is not None:
             await afterwards(honest, settings, book)
+            book = read_ledger(ledger)  # it may have told more
         await settled(book, settings, time.monotonic() + settle_seconds, print)
         assert await at_rest(settings, honest, time.monotonic() + REST_SECONDS, print)
         found = Found(
