@@ -78,7 +78,7 @@ def free_port_base() -> int:
 
 @asynccontextmanager
 async def running(
-    *command: str, environment: Mapping[str, str], log: Path, stop_seconds: float = 40
+    *command: str, environment: Mapping[str, str], log: Path, stop_seconds: float = 120
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process of ours; at the end it is asked to stop, and must."""
     with log.open("wb") as out:
@@ -117,7 +117,7 @@ class Api:
         assert len(found) < 2
         return float(found[0]["value"][1]) if found else None
 
-    async def until(self, expression: str, value: float, seconds: float = 60) -> None:
+    async def until(self, expression: str, value: float, seconds: float = 180) -> None:
         found: float | None = None
         try:
             async with asyncio.timeout(seconds):
@@ -169,7 +169,7 @@ async def stack(
                 },
             )
         )  # fmt: skip
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(180):
             while b"sendtrace is up" not in up_log.read_bytes():
                 assert up.returncode is None, up_log.read_text()
                 await asyncio.sleep(0.1)
@@ -210,7 +210,7 @@ async def stack(
 
 async def until_still(prometheus: Api, database: asyncpg.Connection) -> None:
     """Until Prometheus has scraped what the warehouse has, and neither moves any more."""
-    await prometheus.until("sum(max_over_time(sendtrace:lag_records[3s]))", 0, 90)
+    await prometheus.until("sum(max_over_time(sendtrace:lag_records[3s]))", 0)
     before: tuple[int, int] | None = None
     async with asyncio.timeout(90):
         while (now := await versions(database)) != before:

@@ -75,7 +75,7 @@ async def values(settings: Settings, partition: int) -> list[bytes]:
         await consumer.stop()
 
 
-async def whole(settings: Settings, seconds: float = 30) -> None:
+async def whole(settings: Settings, seconds: float = 90) -> None:
     """Until every partition has all its copies again."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
     await admin.start()
