@@ -92,7 +92,7 @@ SQL: dict[str, tuple[tuple[str, ...], str]] = {
     "Receipt coverage by network": (
         ("network", "channel"),
         "select coalesce(network_final, network_estimated, 'none'), coalesce(channel, 'none'),"
-        f" count(*) filter (where outcome {ANSWERED} or outcome = 'unknown')::float"
+        f" count(*) filter (where outcome {ANSWERED})::float"
         f" / count(*) {LIVE}"
         f" and (outcome {ANSWERED} or outcome in ('unknown', 'expired', 'missing', 'unconfirmed'))"
         " group by 1, 2",
