@@ -2,20 +2,24 @@
 
 It is written only after the commit, in one WriteBatch with the changelog positions, so it is never
 ahead of Kafka, and a restart reads only what it missed. Whatever is wrong with it, it is dropped
-and rebuilt from the topics.
+and rebuilt from the topics. Damage is found by whoever reads or writes next: it raises Damaged, and
+the task starts over with an empty store.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Metric
 from rocksdict import (
     AccessType,
     BlockBasedOptions,
@@ -27,11 +31,21 @@ from rocksdict import (
     WriteBatch,
 )
 
+from sendtrace.runtime.task import StartOver
+
 FORMAT = 1
+# A store that is damaged once more is not mended by dropping it: its disk, or RocksDB, is at fault.
+DROPS_LIMIT = 2
 _META = b"m"
 _VALUE = b"v"
 _TOTALS = b"t"
 _DEADLINE = b"d"  # then eight bytes of time, most significant first: an ordered index
+
+log = logging.getLogger(__name__)
+
+
+class Damaged(StartOver):
+    """What is on disk cannot be read. ``mend`` drops it, and what is in Kafka is read anew."""
 
 
 class Meta(Struct):
@@ -51,7 +65,7 @@ DeadlineEntry = tuple[int, bytes, bool]  # time in us, key, and whether it is ad
 
 
 class Store(Protocol):
-    """What a task needs of its state. Writes are atomic."""
+    """What a task needs of its state. Writes are atomic. Each call may raise Damaged."""
 
     meta: Meta
 
@@ -70,25 +84,55 @@ class Store(Protocol):
         deadlines: Iterable[DeadlineEntry] = (),
     ) -> None: ...
 
+    def mend(self) -> None:
+        """Drop everything, if it was found damaged."""
+        ...
+
     def reset(self) -> None: ...
     def close(self) -> None: ...
 
 
-class RocksStore:
-    """A store in a directory of its own. One process at a time (RocksDB holds a lock)."""
+class Drops:
+    """How often the stores of a process were dropped because they were damaged."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._of: Counter[Path] = Counter()
+        self._metric = Metric(
+            "sendtrace_state_dropped",
+            "Stores on disk that were found damaged, and dropped",
+            registry=registry,
+        )
+
+    def count(self, path: Path, error: Exception) -> None:
+        """One more. Raises the error itself at the bound: it ends the process."""
+        self._of[path] += 1
+        if self._of[path] > DROPS_LIMIT:
+            raise error
+        self._metric.inc()
+        log.warning("state is damaged, and rebuilt from the topics: %s: %s", path, error)
+
+
+class RocksStore:
+    """A store in a directory of its own. One process at a time (RocksDB holds a lock).
+
+    What is to be dropped is marked first, and what is marked is dropped before it is opened: killed
+    in between, it is not believed. ``drops`` is shared by all stores of a process.
+    """
+
+    def __init__(self, path: Path, drops: Drops | None = None) -> None:
         self._path = path
+        self._drops = drops or Drops()
         self._mark = path.parent / f"{path.name}.damaged"
         self._earliest_us = 0  # no deadline is before
-        self._db = self._open()
-        self.meta = self._read_meta()
+        self._db, self.meta = self._open()
+        if self.meta.v != FORMAT:
+            self.reset()
 
     def value(self, key: bytes) -> bytes | None:
         try:  # and not `with`: this is the hot path
             found: bytes | None = self._db.get(_VALUE + key)
         except Exception as error:
-            self._mark_if_damaged(error)
+            self._judge(error)
             raise
         return found
 
@@ -118,8 +162,8 @@ class RocksStore:
         if end is not None:
             options.set_iterate_upper_bound(end)
         entries = self._db.iter(options)
-        entries.seek(begin or prefix)
-        with self._dropped_if_damaged():
+        try:
+            entries.seek(begin or prefix)
             while entries.valid():
                 key = entries.key()
                 assert isinstance(key, bytes)
@@ -128,6 +172,11 @@ class RocksStore:
                 yield key, entries.value()
                 entries.next()
             entries.status()  # an iterator ends at a damaged block as it does at the end
+        except Exception as error:
+            self._judge(error)
+            raise
+        finally:
+            del entries  # it holds the database open, and a kept traceback would hold it
 
     def write(
         self,
@@ -151,65 +200,86 @@ class RocksStore:
             else:
                 batch.delete(entry)
         batch.put(_META, _encode_meta(meta))
-        # What merging in the background found damaged is told to whoever writes next.
-        with self._dropped_if_damaged():
+        try:
             self._db.write(batch)
+        except Exception as error:
+            # What merging in the background found damaged is told to whoever writes next.
+            self._judge(error)
+            raise
         self.meta = meta
+
+    def mend(self) -> None:
+        if self._mark.exists():
+            self.reset()
 
     def reset(self) -> None:
         """Drop everything. What is in Kafka is read anew."""
+        self._mark.touch()
         self.close()
-        shutil.rmtree(self._path)
-        self._db = self._open()
+        self._db, self.meta = self._open()
         self._earliest_us = 0
-        self.meta = Meta()
 
     def close(self) -> None:
-        with self._dropped_if_damaged():
-            self._db.close()
-
-    @contextmanager
-    def _dropped_if_damaged(self) -> Iterator[None]:
-        """Opening does not read every block. The error goes on, and the next start rebuilds."""
+        """Damage that is found now is dropped when it is opened again."""
         try:
-            yield
+            self._db.close()
         except Exception as error:
-            self._mark_if_damaged(error)
-            raise
-
-    def _mark_if_damaged(self, error: Exception) -> None:
-        """An open iterator may hold the database: what is marked is dropped when it is opened."""
-        if str(error).startswith("Corruption"):
+            if not _is_damage(error):
+                raise
             self._mark.touch()
 
-    def _open(self) -> Rdict:
+    def _judge(self, error: Exception) -> None:
+        """Raises Damaged where it is damage, as long as dropping may help.
+
+        Dropped it is later: an open iterator may hold the database.
+        """
+        if _is_damage(error):
+            self._mark.touch()
+            self._drops.count(self._path, error)
+            raise Damaged(str(error)) from error
+
+    def _open(self) -> tuple[Rdict, Meta]:
+        """Opening reads little: most damage is found later."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._mark.exists():
-            shutil.rmtree(self._path)
-            self._mark.unlink()
+            self._remove()
         try:
-            return Rdict(str(self._path), _options(), access_type=AccessType.read_write())
+            return self._opened()
         except Exception as error:
             # rocksdict raises bare Exception for everything. Only damage is mended by dropping:
             # a held lock or a full disk must not lose the state.
-            if not str(error).startswith(("Corruption", "IO error: No such file")):
+            if not _is_damage(error) and not str(error).startswith("IO error: No such file"):
                 raise
-            shutil.rmtree(self._path)
-            return Rdict(str(self._path), _options(), access_type=AccessType.read_write())
+            self._drops.count(self._path, error)
+        self._mark.touch()
+        self._remove()
+        return self._opened()
 
-    def _read_meta(self) -> Meta:
-        with self._dropped_if_damaged():
-            raw = self._db.get(_META)
-        if raw is None:
-            return Meta()
+    def _opened(self) -> tuple[Rdict, Meta]:
+        db = Rdict(str(self._path), _options(), access_type=AccessType.read_write())
         try:
-            meta = _decode_meta(raw)
-        except msgspec.DecodeError:
-            meta = Meta(v=-1)
-        if meta.v != FORMAT:
-            self.reset()
-            return Meta()
-        return meta
+            return db, _meta_of(db.get(_META))
+        except BaseException:
+            db.close()
+            raise
+
+    def _remove(self) -> None:
+        if self._path.exists():
+            shutil.rmtree(self._path)
+        self._mark.unlink()
+
+
+def _is_damage(error: Exception) -> bool:
+    return str(error).startswith("Corruption")
+
+
+def _meta_of(raw: bytes | None) -> Meta:
+    if raw is None:
+        return Meta()
+    try:
+        return _decode_meta(raw)
+    except msgspec.DecodeError:
+        return Meta(v=-1)
 
 
 def _deadline(at_us: int) -> bytes:

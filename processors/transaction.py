@@ -103,8 +103,9 @@ class TransactionTask:
     # -- recovery ------------------------------------------------------------------------------
 
     async def recover(self) -> Mapping[Partition, int]:
-        """The full sequence. Raises KafkaError or StartOver when Kafka refuses: try again."""
+        """The full sequence. Raises KafkaError or StartOver when it has to be tried again."""
         self._forget_uncommitted()
+        self._store.mend()
         await self._replace_producer()
         await self._restore()
         return {self._own(name): offset for name, offset in self._next.items()}
@@ -218,7 +219,10 @@ class TransactionTask:
     # -- feeding and commit --------------------------------------------------------------------
 
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
-        """Work records in, in memory. Nothing leaves before ``commit``."""
+        """Work records in, in memory. Nothing leaves before ``commit``.
+
+        Raises StartOver where the store is damaged, as ``advance`` and ``commit`` do.
+        """
         topic = self._name(partition)
         self._pending += self._stage.feed(topic, records)
         self._next[topic] = records[-1].offset + 1

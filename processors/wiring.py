@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from processors import joining, rolling
 from processors.policies import policy_of
 from processors.stage import Stage, StageConfig
-from processors.store import RocksStore, Store
+from processors.store import Drops, RocksStore, Store
 from processors.transaction import EngineConfig, TransactionTask
 from schemas.topics import COMPACTED, LIFECYCLES, ROLLUPS, TOTALS
 from sendtrace.runtime import topics
@@ -199,7 +199,7 @@ async def _run(process: Process, settings: Settings, accept_gap: bool) -> None:
     registry = CollectorRegistry()
     # A commit may take as long as its transaction may.
     health = Health(STUCK_SECONDS + settings.transaction_timeout_ms / 1000)
-    clients = KafkaClients(settings)
+    clients, drops = KafkaClients(settings), Drops(registry)
     with _instance(directory, process) as instance_id:
         async with (
             health_server(health, registry, settings.bind_address, settings.port(process.name)),
@@ -207,7 +207,7 @@ async def _run(process: Process, settings: Settings, accept_gap: bool) -> None:
                 process,
                 settings,
                 clients,
-                lambda partition: RocksStore(directory / str(partition)),
+                lambda partition: RocksStore(directory / str(partition), drops),
                 cluster,
                 instance_id,
                 LoopMetrics(registry),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from processors.store import Drops
 from schemas.metrics import CATALOGUE, Metric, withdrawn
 from sendtrace.runtime.loop import LoopMetrics
 from sinks.families import PREFIX, Progress, ProgressCollector
@@ -41,6 +42,7 @@ def of_processes() -> Iterator[str]:
     yield "|---|---|---|"
     registry = CollectorRegistry()
     LoopMetrics(registry)
+    Drops(registry)
     LoaderMetrics(registry)
     registry.register(ProgressCollector(Progress(), Sums()))
     for family in registry.collect():

@@ -251,7 +251,11 @@ class Loop:
             running = self._ready_task(partition)
             if running is None or not records:
                 continue
-            running.feed(partition, records)
+            try:
+                running.feed(partition, records)
+            except StartOver:
+                self._begin_anew(running)
+                continue
             self._metrics.records.inc(len(records))
             self._fed_bytes += sum([record.serialized_value_size for record in records])
             self._note_pending(running)
@@ -299,7 +303,11 @@ class Loop:
             until_ms = await running.read_until_ms(self._consumer)
             if not self._settled:
                 return
-            running.task.advance(until_ms)
+            try:
+                running.task.advance(until_ms)
+            except StartOver:
+                self._begin_anew(running)
+                continue
             self._note_pending(running)
 
     # -- commit --------------------------------------------------------------------------------
@@ -361,8 +369,13 @@ class Loop:
         elif self._settled:  # still: asking the broker took a while
             if running.is_hopeless:
                 raise reason
-            self._consumer.pause(*running.partitions)
-            self._restore(running)
+            self._begin_anew(running)
+
+    def _begin_anew(self, running: Running) -> None:
+        """Restore a task that is ours. What it was fed since its last commit is read again."""
+        running.unrestored()
+        self._consumer.pause(*running.partitions)
+        self._restore(running)
 
     async def _is_member(self, positions: Mapping[Partition, int]) -> bool:
         """Whether the group still counts us in: the broker refuses a stranger's commit."""

@@ -1,7 +1,8 @@
 """One task under the loop: its partitions, its state, how far it was fed, and its recovery.
 
 The state machine: UNRESTORED -> RESTORING -> READY; a commit that fails leads back, at once or, in
-the middle of a rebalance, when it is known whether the partitions are still ours.
+the middle of a rebalance, when it is known whether the partitions are still ours. So does a state
+that is found damaged while it is read.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Running:
     def failed(self) -> None:
         """A commit did not hold: nothing more is done with the task before it restores."""
         self._failing_since = self._failing_since or time.monotonic()
+        self.unrestored()
+
+    def unrestored(self) -> None:
+        """What it has in memory is of no use any more."""
         self.state = State.UNRESTORED
         self.next = {}
         self._read_ms = {}  # what was fed since the last commit is to be fed once more

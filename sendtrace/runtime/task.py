@@ -28,11 +28,14 @@ class Task(Protocol):
         ...
 
     def feed(self, partition: Partition, records: Sequence[Record]) -> None:
-        """Take records in, without I/O."""
+        """Take records in, without I/O on the network. Raises StartOver when that failed."""
         ...
 
     def advance(self, read_until_ms: int) -> None:
-        """Everything that the broker took before this time was fed: deadlines may fire."""
+        """Everything that the broker took before this time was fed: deadlines may fire.
+
+        Raises StartOver when that failed.
+        """
         ...
 
     def skip(self, partition: Partition, position: int) -> None:

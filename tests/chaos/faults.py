@@ -28,7 +28,7 @@ from schemas.topics import COMPACTED, DAY_MS
 from sendtrace.runtime.settings import Settings
 
 from chaos.proxy import Weather
-from chaos.stack import STAGES, Stack, start_again, state_dir
+from chaos.stack import STAGES, Stack, state_dir
 
 KAFKA_MS = 10_000
 # Of slow connections, until a process is in the middle of something.
@@ -323,8 +323,8 @@ class StateCorrupted(Fault):
                 flip(table)
 
     async def heal(self, stack: Stack) -> None:
-        """It ends once more for each damage that it finds, and starts without that state."""
-        await start_again(stack, self.part)
+        """It drops what it finds damaged, and does not end."""
+        await stack.start(self.part)
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,7 @@ def _environment_faults(
             for weather in (CUT, CUT_HALF_WAY, STALLED, DELAYED)
         ),
         BadWeather("edge_internal", CUT, 2.0),
-        # Each damage ends a process once: two are enough.
-        *(StateCorrupted(part, 2) for part in ("joiner", "rollup")),
+        *(StateCorrupted(part) for part in ("joiner", "rollup")),
         *(StateOutdated(part) for part in ("joiner", "rollup")),
         *(OffsetsMoved(part) for part in ("joiner", "rollup")),
         *(OffsetsDeleted(part) for part in ("joiner", "rollup")),

@@ -40,6 +40,9 @@ class MemoryStore:
             (self.deadlines.add if is_added else self.deadlines.discard)((at_us, key))
         self.meta = meta
 
+    def mend(self) -> None:
+        """It is never damaged."""
+
     def reset(self) -> None:
         self.__init__()  # type: ignore[misc]
 

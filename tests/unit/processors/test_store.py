@@ -1,13 +1,15 @@
-"""The store on disk: what is damaged is never read as the end, and is rebuilt at the next start."""
+"""The store on disk: what is damaged is never read as the end, and is dropped in place."""
 
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from processors.store import Meta, RocksStore
+from processors.store import DROPS_LIMIT, Damaged, Drops, Meta, RocksStore
 from schemas.totals import label_set, positions_key, totals_key
 
 from fakes.store import MemoryStore
@@ -44,22 +46,82 @@ def test_deadlines_come_in_order_and_within_the_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", PLACES)
 def test_damage_is_never_read_as_the_end(tmp_path: Path, place: str) -> None:
     _damage(tmp_path / "0", place)
-    with pytest.raises(Exception, match="Corruption"):
-        _read_all(tmp_path / "0")
-    again = RocksStore(tmp_path / "0")  # as a supervisor starts it once more
-    assert again.meta == Meta()
-    assert list(again.totals()) == []
+    registry = CollectorRegistry()
+    store = RocksStore(tmp_path / "0", Drops(registry))
+    if place in ("totals", "value"):  # opening reads the other two
+        # It is kept, as the loop keeps it: no traceback may hold the database.
+        with pytest.raises(Damaged, match="Corruption") as kept:
+            _read_all(store)
+        store.mend()
+        assert kept.value
+    assert registry.get_sample_value("sendtrace_state_dropped_total") == 1
+    assert (store.meta, list(store.totals()), store.value(b"id-00100")) == (Meta(), [], None)
+    store.write([(b"a", b"1")], [], Meta(cluster="c"))
+    store.mend()  # what is not damaged stays
+    store.close()
+    again = RocksStore(tmp_path / "0")
+    assert (again.meta, again.value(b"a")) == (Meta(cluster="c"), b"1")
     again.close()
 
 
-def _read_all(path: Path) -> None:
-    store = RocksStore(path)
-    try:
-        list(store.totals())
-        for n in range(2000):
-            store.value(b"id-%05d" % n)
-    finally:
+def _read_all(store: RocksStore) -> None:
+    list(store.totals())
+    for n in range(2000):
+        store.value(b"id-%05d" % n)
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_killed_before_it_is_dropped(tmp_path: Path, is_removed: bool) -> None:
+    """Or in the middle of that: what is left is not believed."""
+    _damage(tmp_path / "0", "value")
+    store = RocksStore(tmp_path / "0")
+    with pytest.raises(Damaged):
+        _read_all(store)
+    store.close()
+    if is_removed:
+        shutil.rmtree(tmp_path / "0")
+    again = RocksStore(tmp_path / "0")
+    assert (again.meta, list(again.totals())) == (Meta(), [])
+    again.close()
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+def test_dropping_is_not_tried_for_ever(tmp_path: Path) -> None:
+    """The last damage ends the process, and the next one begins with an empty store."""
+    drops, other = Drops(), tmp_path / "1"
+    for _ in range(DROPS_LIMIT):
+        _damage(tmp_path / "0", "value")
+        store = RocksStore(tmp_path / "0", drops)
+        with pytest.raises(Damaged):
+            _read_all(store)
+        store.mend()
         store.close()
+        shutil.rmtree(tmp_path / "0")
+    _damage(tmp_path / "0", "value")
+    store = RocksStore(tmp_path / "0", drops)
+    with pytest.raises(Exception, match="Corruption") as last:
+        _read_all(store)
+    assert not isinstance(last.value, Damaged)
+    store.close()
+    _damage(other, "value")  # each has its own bound
+    store = RocksStore(other, drops)
+    with pytest.raises(Damaged):
+        _read_all(store)
+    store.close()
+    again = RocksStore(tmp_path / "0", Drops())
+    assert again.meta == Meta()
+    again.close()
+
+
+def test_damage_at_each_opening_ends_the_process_too(tmp_path: Path) -> None:
+    drops = Drops()
+    for _ in range(DROPS_LIMIT):
+        _damage(tmp_path / "0", "meta")
+        RocksStore(tmp_path / "0", drops).close()
+        shutil.rmtree(tmp_path / "0")
+    _damage(tmp_path / "0", "meta")
+    with pytest.raises(Exception, match="Corruption"):
+        RocksStore(tmp_path / "0", drops)
 
 
 def _damage(path: Path, place: str) -> None:
@@ -95,21 +157,24 @@ def test_damage_that_merging_finds_is_rebuilt_though_nothing_reads_it(tmp_path: 
     for table in sorted(path.glob("*.sst"))[:-1]:  # the newest hides them from every reader
         raw = table.read_bytes()
         table.write_bytes(raw[:8] + bytes(byte ^ 0xFF for byte in raw[8:24]) + raw[24:])
+    store = RocksStore(path)
     with pytest.raises(Exception, match="Corruption"):
-        _write_until_merged(path)
-    again = RocksStore(path)  # as a supervisor starts it once more
-    assert (again.meta, again.value(b"id-001")) == (Meta(), None)
+        _write_until_merged(store)
+    with pytest.raises(Damaged):
+        store.write([(b"id-001", b"lost")], [], Meta(cluster="c"))
+    store.mend()
+    assert (store.meta, store.value(b"id-001")) == (Meta(), None)
+    store.write([(b"id-001", b"new")], [], Meta(cluster="c"))
+    store.close()
+    again = RocksStore(path)
+    assert (again.meta.cluster, again.value(b"id-001")) == ("c", b"new")
     again.close()
 
 
-def _write_until_merged(path: Path) -> None:
-    store = RocksStore(path)
-    try:
-        for n in range(200):
-            store.write([(b"id-001", b"%d" % n)], [], Meta(cluster="c"))
-            store._db.flush()
-    finally:
-        store.close()
+def _write_until_merged(store: RocksStore) -> None:
+    for n in range(200):
+        store.write([(b"id-001", b"%d" % n)], [], Meta(cluster="c"))
+        store._db.flush()
 
 
 @pytest.mark.parametrize("what", ["MANIFEST-*", "CURRENT"])

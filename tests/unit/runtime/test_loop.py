@@ -118,6 +118,8 @@ class ScriptedTask:
     close_seconds: float = 0.0
     commit_errors: list[Exception] = field(default_factory=list)
     recover_errors: list[Exception] = field(default_factory=list)
+    feed_errors: list[Exception] = field(default_factory=list)
+    advance_errors: list[Exception] = field(default_factory=list)
     fed: int = 0
     commits: int = 0
     recoveries: int = 0
@@ -136,12 +138,16 @@ class ScriptedTask:
         return dict.fromkeys(self.partitions, self.next)
 
     def feed(self, partition: TopicPartition, records: Sequence[Any]) -> None:
+        if self.feed_errors:
+            raise self.feed_errors.pop()
         self.fed += len(records)
 
     def skip(self, partition: TopicPartition, position: int) -> None:
         self.skipped.append(position)
 
     def advance(self, read_until_ms: int) -> None:
+        if self.advance_errors:
+            raise self.advance_errors.pop()
         self.advanced.append(read_until_ms)
 
     def pending(self) -> int:
@@ -309,6 +315,31 @@ async def test_what_a_failed_commit_held_counts_as_unread(monkeypatch: pytest.Mo
         assert set(task.advanced) == {0}
         rig.consumer.records = {P0: [Record(0, timestamp=5_000)]}
         await rig.until(lambda: 5_000 in task.advanced)
+
+
+async def test_a_task_that_cannot_be_fed_is_restored_and_the_others_go_on() -> None:
+    """What it was fed before is not committed: its memory is of no use."""
+    async with running() as rig:
+        rig.loop._interval_seconds = 0.1
+        await rig.assign(P0, P1)
+        rig.tasks[0].fed = 1
+        rig.tasks[0].feed_errors = [StartOver("its state is damaged")]
+        rig.consumer.records = {P0: [Record(0)], P1: [Record(0)]}
+        await rig.until(lambda: rig.tasks[1].commits == 1)
+        assert (rig.tasks[0].recoveries, rig.tasks[0].commits) == (2, 0)
+        await rig.until(lambda: rig.health.ready)
+        assert rig.consumer.positions[P0] == 0
+        rig.consumer.records = {P0: [Record(0)]}
+        await rig.until(lambda: rig.tasks[0].commits == 1)
+    assert rig.tasks[1].recoveries == 1
+
+
+async def test_a_task_that_cannot_advance_is_restored() -> None:
+    async with running() as rig:
+        await rig.assign(P0, P1)
+        rig.tasks[0].advance_errors = [StartOver("its state is damaged")]
+        await rig.until(lambda: rig.tasks[0].recoveries == 2 and rig.health.ready)
+    assert rig.tasks[1].recoveries == 1
 
 
 async def test_what_was_fed_is_committed_when_stopping() -> None:
