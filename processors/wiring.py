@@ -26,6 +26,7 @@ from sendtrace.runtime.kafka import (
     Consumer,
     KafkaClients,
     Partition,
+    give_up_joining,
     leave_quietly,
     stop_quietly,
 )
@@ -107,9 +108,10 @@ async def running(
     instance_id: str | None,
     metrics: LoopMetrics,
     health: Health,
+    stopping: asyncio.Event,
     accept_gap: bool = False,
 ) -> AsyncIterator[Loop]:
-    """The loop of a process, in its group. The caller runs it."""
+    """The loop of a process, in its group, or told to stop before. The caller runs it."""
     inputs = {settings.topic(name) for name in process.inputs}
     async with watching(clients, settings, (*process.inputs, *process.restored)) as watch:
         config = engine_config(settings, cluster, process, watch.topic_ids, accept_gap)
@@ -141,21 +143,33 @@ async def running(
         )
         loop.subscribe(sorted(inputs))
         try:
-            await _join(consumer)
+            await _join(consumer, stopping)
             yield loop
         finally:
             await stop_quietly(consumer)
 
 
-async def _join(consumer: Consumer) -> None:
-    """Start a member. aiokafka waits for its first assignment for ever (docs/aiokafka.md 24)."""
+async def _join(consumer: Consumer, stopping: asyncio.Event) -> None:
+    """Start a member, unless told to stop.
+
+    aiokafka waits for its first assignment for ever (docs/aiokafka.md 24).
+    """
+    start = asyncio.create_task(consumer.start())
+    told = asyncio.create_task(stopping.wait())
     try:
-        async with asyncio.timeout(JOIN_TIMEOUT_SECONDS):
-            await consumer.start()
-    except TimeoutError as error:
+        done, _ = await asyncio.wait(
+            {start, told}, timeout=JOIN_TIMEOUT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if start in done:
+            await start
+    finally:
+        told.cancel()
+        if not start.done():
+            await give_up_joining(consumer, start)
+    if not done:
         raise DependencyAway(
             f"the group has assigned nothing for {JOIN_TIMEOUT_SECONDS:g} s: Kafka does not answer"
-        ) from error
+        )
 
 
 @contextmanager
@@ -212,6 +226,7 @@ async def _run(process: Process, settings: Settings, accept_gap: bool) -> None:
                 instance_id,
                 LoopMetrics(registry),
                 health,
+                stopping,
                 accept_gap,
             ) as loop,
         ):

@@ -116,6 +116,7 @@ async def running_joiner(
         instance_id,
         LoopMetrics(CollectorRegistry()),
         health or Health(),
+        stopping,
         accept_gap,
     ) as loop:
         task = asyncio.create_task(loop.run(stopping))

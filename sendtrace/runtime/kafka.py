@@ -26,6 +26,8 @@ from sendtrace.runtime.settings import Settings
 BATCH_LIMIT_BYTES = 900_000
 # A stop that waits for a broker that is away would hang for ever (docs/aiokafka.md 41).
 STOP_TIMEOUT_SECONDS = 10.0
+# A task that lost a cancellation is cancelled once more.
+CANCEL_SECONDS = 0.1
 # The process waits for it when it ends; the session timeout does the same later.
 LEAVE_TIMEOUT_MS = 5_000
 
@@ -247,6 +249,26 @@ async def _stop(client: Producer | Consumer | TopicReader) -> None:
         await client._client.close()  # type: ignore[union-attr]  # noqa: SLF001
     except (KafkaError, OSError) as error:
         log.info("a client did not stop cleanly: %s", type(error).__name__)
+
+
+async def give_up_joining(member: Consumer, start: asyncio.Task[None]) -> None:
+    """End the start of a group's member, whatever it waits for. It still has to be stopped.
+
+    Its stop alone would wait for the group's answer: aiokafka's task that joins goes on by itself.
+    """
+    await _cancel(start)
+    coordinator = getattr(member, "_coordinator", None)  # none before it is connected
+    if coordinator is not None:
+        await _cancel(coordinator._coordination_task)  # noqa: SLF001
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    """Until it has ended: aiokafka may lose a cancellation. How it ends does not matter."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+    if not task.cancelled():
+        task.exception()
 
 
 async def leave_quietly(clients: Clients, group: str, instance_id: str) -> None:

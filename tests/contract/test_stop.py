@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from prometheus_client import CollectorRegistry
 
+from processors.joining import INPUTS
+from processors.wiring import JOINER, group_of, running
 from schemas.topics import STATUSES
 from sendtrace.local.kafka import LocalKafka
+from sendtrace.local.process import choose_port
 from sendtrace.runtime import kafka as runtime_kafka
 from sendtrace.runtime.kafka import KafkaClients, partitions_of, stop_quietly
-from sendtrace.runtime.settings import Settings
+from sendtrace.runtime.loop import LoopMetrics
+from sendtrace.runtime.service import Health
+from sendtrace.runtime.settings import Settings, to_environment
+
+from fakes.cluster import KafkaCluster
 
 STOP_SECONDS = 0.5
 # A busy machine is late; a client that waits for its broker takes half a minute and more.
@@ -77,6 +89,90 @@ async def test_a_member_of_a_group(kafka: LocalKafka, kafka_settings: Settings) 
         began = time.monotonic()
         await stop_quietly(consumer)
         assert time.monotonic() - began < STOP_SECONDS + SLACK_SECONDS
+
+
+# What the group waits for the dead, and so what a member waits for its first assignment.
+SESSION_MS = 30_000
+AT_ONCE_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def who_joins_waits(settings: Settings, tmp_path: Path) -> AsyncIterator[KafkaCluster]:
+    """Another member of the joiners' group was killed: whoever joins waits until it is given up."""
+    cluster = KafkaCluster(settings, tmp_path / "state")
+    member = cluster.clients.group_consumer(group_of(settings), "killed")
+    member.subscribe([settings.topic(name) for name in INPUTS])
+    await member.start()
+    await cluster.kill(member)
+    yield cluster
+    await cluster.clients.leave_group(group_of(settings), "killed")
+
+
+async def until_it_joins(settings: Settings) -> None:
+    """The group has heard of the member, and gathers the others."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                [response] = await admin.describe_consumer_groups([group_of(settings)])
+                if response.groups[0][2] == "PreparingRebalance":
+                    return
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+@pytest.mark.usefixtures("nothing_left")
+async def test_a_member_that_waits_for_its_first_assignment(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(kafka_settings, session_timeout_ms=SESSION_MS)
+    async with who_joins_waits(settings, tmp_path) as cluster:
+        stopping = asyncio.Event()
+
+        async def run() -> None:
+            async with running(
+                JOINER, settings, cluster.clients, cluster.open_store, "test", "waits",
+                LoopMetrics(CollectorRegistry()), Health(), stopping,
+            ) as loop:  # fmt: skip
+                await loop.run(stopping)
+
+        before = asyncio.all_tasks()
+        joiner = asyncio.create_task(run())
+        await until_it_joins(settings)
+        began = time.monotonic()
+        stopping.set()
+        await joiner
+        assert time.monotonic() - began < AT_ONCE_SECONDS
+        assert asyncio.all_tasks() - before - {joiner} == set()
+
+
+async def test_a_process_that_waits_for_its_first_assignment(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(
+        kafka_settings, joiner_port=choose_port(0), session_timeout_ms=SESSION_MS
+    )
+    async with who_joins_waits(settings, tmp_path):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "sendtrace", "joiner"),
+            env={**os.environ, **to_environment(settings)},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            await until_it_joins(settings)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, told = await asyncio.wait_for(process.communicate(), 90)
+            took_seconds = time.monotonic() - began
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert (process.returncode, told) == (0, b"")
+    assert took_seconds < AT_ONCE_SECONDS
 
 
 class Spoilt:
