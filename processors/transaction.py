@@ -177,7 +177,10 @@ class TransactionTask:
         self._pending += 1
 
     def _stored_positions(self) -> PositionsRecord:
-        """As the store has them, before it is brought to the topics' end."""
+        """As the store has them, before it is brought to the topics' end.
+
+        That is no second pass: labels that are strings sort before all label sets.
+        """
         wanted = positions_key(self._stage.name, self._partition)
         found = (decode_positions(value) for key, value in self._store.totals() if key == wanted)
         return next(found, PositionsRecord())
