@@ -97,7 +97,7 @@ class Stack(Protocol):
 
 
 async def start_again(stack: Stack, part: str) -> None:
-    """As a supervisor does: a part may end while it starts, to begin anew without its state."""
+    """As a supervisor does: a part may end while it starts."""
     for attempt in range(START_ATTEMPTS):
         try:
             await stack.start(part)
