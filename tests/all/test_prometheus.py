@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ingest.errors import ANSWERS, MENDABLE
 from ingest.metrics import Metrics
+from processors.store import Drops
 from schemas.metrics import CATALOGUE
 from sendtrace.runtime.loop import LoopMetrics
 from sinks.families import Progress, ProgressCollector, TotalsCollector
@@ -143,6 +144,7 @@ def test_every_name_in_rules_alerts_and_dashboard_exists() -> None:
     registry = CollectorRegistry()
     Metrics(registry)
     LoopMetrics(registry)
+    Drops(registry)
     LoaderMetrics(registry)
     registry.register(TotalsCollector(Sums()))
     registry.register(ProgressCollector(Progress(), Sums()))
