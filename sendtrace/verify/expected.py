@@ -64,7 +64,8 @@ def _message(told: ledger.Message, lifecycle: Lifecycle, now_us: int, slack_us: 
     sentences = message_differences(
         told, told.standings(now_us, slack_us), asdict(lifecycle.summary)
     )
-    if len(set(seen)) != len(seen):
+    # Two accounts may tell the same: only one of them has the message.
+    if len({(fact.status, fact.code, fact.account) for fact in lifecycle.facts}) != len(seen):
         sentences.append(f"a fact stands twice among {seen!r}")
     send_id = lifecycle.send.send_id if lifecycle.send else None
     if told.send_id is not None and told.send_id != send_id:
