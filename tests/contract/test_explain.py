@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import asyncpg
@@ -61,12 +62,14 @@ async def test_from_the_warehouse_and_from_the_topic(
     for name in ("kafka_bootstrap", "topic_prefix", "partitions", "postgres_dsn"):
         monkeypatch.setenv(f"SENDTRACE_{name.upper()}", str(getattr(settings, name)))
     clients, cluster = KafkaClients(settings), KafkaCluster(settings, tmp_path / "state")
+    now_us = time.time_ns() // 1000  # no deadline of it goes by between two commands
+    still = replace(SEND, arrived_at_us=now_us, requested_at_us=now_us)
     await produce(
         clients,
         settings,
         [
             (s.message_id, encode(s), headers_of("com.sendtrace.send.v1"))
-            for s in (SEND, UNANSWERED)
+            for s in (still, UNANSWERED)
         ],
         SENDS,
     )
