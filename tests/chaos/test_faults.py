@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from processors.aside import REROUTED
 from processors.wiring import JOINER, group_of
-from schemas.topics import QUARANTINE, RECEIPTS, SENDS, STATUSES, partition_of
+from schemas.topics import RECEIPTS, SENDS, STATUSES, partition_of
 from sendtrace.runtime.kafka import KafkaClients, Record
 from sendtrace.runtime.settings import Settings
 
@@ -280,16 +280,13 @@ async def test_offsets_deleted(stack: LocalStack) -> None:
 
 @pytest.mark.parametrize("topic", [SENDS, STATUSES, RECEIPTS])
 async def test_poison_and_oversize(stack: LocalStack, topic: str) -> None:
-    before = len(await records(stack.settings, QUARANTINE, 0))
-    async with done_to(stack, Poison(topic)), done_to(stack, Oversize(topic)):
+    before, poison, oversize = Before.of(stack), Poison(topic), Oversize(topic)
+    async with done_to(stack, poison), done_to(stack, oversize):
         written = await records(stack.settings, topic, 0)
         assert b"null" in [record.value for record in written]
         assert max(len(record.value or b"") for record in written) > 2_000_000
-
-    async def is_quarantined() -> bool:
-        return len(await records(stack.settings, QUARANTINE, 0)) > before
-
-    await until(is_quarantined, "poison in quarantine")
+        assert await is_seen(stack, poison, before)
+        assert await is_seen(stack, oversize, before)
     await flows(stack)
 
 
