@@ -124,6 +124,9 @@ PASSING = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,
+    # The server said why it goes, or went as a COPY began: asyncpg loses its place in the protocol.
+    # Its connection is used by one at a time, so it is no use of ours.
+    asyncpg.InternalClientError,
 )
 # `sendtrace migrate` has not run, or that of an older version.
 NOT_MIGRATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
