@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from aiokafka.errors import KafkaConnectionError
 from rocksdict import DbClosedError
 
 from processors import wiring
@@ -116,19 +117,27 @@ class Process:
     async def _run(self) -> None:
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            async with running_joiner(
-                self._cluster.settings,
-                self.clients,
-                self._open,
-                instance_id=self._instance_id,
-                process=self._stage.process,
-            ) as task:
-                await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for is_last in (False, False, True):
+                try:
+                    return await self._live(stopping)
+                except KafkaConnectionError:  # a busy broker: exit code 4, and it is started again
+                    if is_last:
+                        raise
         except (Killed, Refused):
             pass  # as planned
         finally:
             stopping.cancel()
             await self._bury()
+
+    async def _live(self, stopping: asyncio.Task[bool]) -> None:
+        async with running_joiner(
+            self._cluster.settings,
+            self.clients,
+            self._open,
+            instance_id=self._instance_id,
+            process=self._stage.process,
+        ) as task:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
 
     def _open(self, partition: int) -> Store:
         self._stores.append(self._open_store(partition))
