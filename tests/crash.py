@@ -34,6 +34,7 @@ from sendtrace.runtime.kafka import (
     stop_quietly,
 )
 from sendtrace.runtime.reading import open_reader
+from sendtrace.runtime.topics import DependencyAway
 
 from engine import read_all, running_joiner
 from fakes.cluster import Cluster, MemoryCluster
@@ -120,7 +121,8 @@ class Process:
             for is_last in (False, False, True):
                 try:
                     return await self._live(stopping)
-                except KafkaConnectionError:  # a busy broker: exit code 4, and it is started again
+                except (KafkaConnectionError, DependencyAway):
+                    # This machine is busy: exit code 4, and a supervisor starts it again.
                     if is_last:
                         raise
         except (Killed, Refused):
